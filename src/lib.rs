@@ -1,0 +1,21 @@
+//! karuta, a BitTorrent tracker for Linux hosts with very high announce rates.
+//!
+//! The library exists so that tests, benches, fuzz targets and the load tester
+//! can reach the parts of the program. Layers, from the bottom up (a module
+//! uses only those below it; `tests/tidy.rs` holds this):
+//!
+//! ```text
+//! server      builds the mesh, starts shards and control; stops in reverse
+//! control     signals, metrics endpoint, reload
+//! frontend    udp, http: bytes <-> requests on one transport
+//! runtime     executors, mesh between shards, clock, reactor
+//! shard       one core's state: announce, scrape, tick; synchronous
+//! hook        policy on requests
+//! swarm       peers of an info hash, selection, expiry
+//! protocol    wire formats without I/O
+//! config      the YAML file -> validated settings
+//! bittorrent  the field's own terms
+//! sys         the only unsafe code
+//! ```
+
+pub mod bittorrent;
