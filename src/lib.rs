@@ -19,3 +19,5 @@
 //! ```
 
 pub mod bittorrent;
+pub mod runtime;
+pub mod sys;

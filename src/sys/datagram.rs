@@ -1,0 +1,492 @@
+//! Datagrams in batches: `recvmmsg(2)` and `sendmmsg(2)`.
+//!
+//! One system call moves up to [`BATCH`] datagrams. The buffers live as long
+//! as their [`Inbox`] or [`Outbox`] and are reused: nothing is allocated after
+//! construction. Addresses are kept in the kernel's own layout, so that
+//! answering a datagram copies 28 bytes and converts nothing.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::ptr;
+
+/// Datagrams moved by one system call, at most. 64 is where measured
+/// throughput stops rising; more only adds latency within a batch.
+pub const BATCH: usize = 64;
+
+/// Bytes of a received datagram that are kept. The largest request of use is a
+/// scrape of 74 info hashes (16 + 74 × 20 = 1,496 bytes) or an announce with
+/// BEP 41 options; what is longer is cut, as trailing bytes are tolerated.
+pub const RECEIVE_BYTES: usize = 2048;
+
+/// Room for one packet-information control message of either family.
+const CONTROL_BYTES: usize = 64;
+
+/// Where a datagram came from or goes to: a `sockaddr_in` or `sockaddr_in6`.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub struct Address {
+    bytes: [u8; 28],
+}
+
+const SOCKADDR_IN_BYTES: u32 = size_of::<libc::sockaddr_in>() as u32;
+const SOCKADDR_IN6_BYTES: u32 = size_of::<libc::sockaddr_in6>() as u32;
+
+impl Address {
+    /// The IP address, with IPv4-mapped IPv6 addresses made IPv4.
+    #[must_use]
+    #[inline]
+    pub fn ip(&self) -> IpAddr {
+        let b = &self.bytes;
+        if self.family() == libc::AF_INET6 as u16 {
+            let mut octets = [0u8; 16];
+            octets.copy_from_slice(&b[8..24]);
+            IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()
+        } else {
+            IpAddr::V4(Ipv4Addr::new(b[4], b[5], b[6], b[7]))
+        }
+    }
+
+    /// The UDP port; 0 can be forged by a sender and cannot be answered.
+    #[must_use]
+    #[inline]
+    pub const fn port(&self) -> u16 {
+        u16::from_be_bytes([self.bytes[2], self.bytes[3]])
+    }
+
+    const fn family(&self) -> u16 {
+        u16::from_ne_bytes([self.bytes[0], self.bytes[1]])
+    }
+
+    const fn length(&self) -> u32 {
+        if self.family() == libc::AF_INET6 as u16 {
+            SOCKADDR_IN6_BYTES
+        } else {
+            SOCKADDR_IN_BYTES
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let mut bytes = [0u8; 28];
+        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+        match address {
+            SocketAddr::V4(v4) => {
+                bytes[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+                bytes[4..8].copy_from_slice(&v4.ip().octets());
+            }
+            SocketAddr::V6(v6) => {
+                bytes[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+                bytes[4..8].copy_from_slice(&v6.flowinfo().to_be_bytes());
+                bytes[8..24].copy_from_slice(&v6.ip().octets());
+                bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+            }
+        }
+        Self { bytes }
+    }
+}
+
+/// The local address that a datagram was sent to, on sockets that ask for it
+/// ([`super::socket::UdpOptions::packet_info`]); its reply leaves from there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalAddress {
+    /// Not known: the kernel chooses, which is right for sockets bound to one
+    /// address.
+    #[default]
+    Unknown,
+    /// `IP_PKTINFO`.
+    V4(Ipv4Addr),
+    /// `IPV6_RECVPKTINFO`; the interface index matters for link-local ones.
+    V6(Ipv6Addr, u32),
+}
+
+/// One received datagram.
+pub struct Datagram<'a> {
+    /// The payload, cut at [`RECEIVE_BYTES`].
+    pub bytes: &'a [u8],
+    /// Its sender.
+    pub from: Address,
+    /// Where it was sent to, where the socket was asked to tell.
+    pub to: LocalAddress,
+}
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_BYTES]);
+
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct ReceiveBuffer([u8; RECEIVE_BYTES]);
+
+fn empty_headers() -> Box<[libc::mmsghdr]> {
+    // SAFETY: all-zero bytes are a valid `mmsghdr`: null pointers and lengths 0.
+    (0..BATCH).map(|_| unsafe { zeroed() }).collect()
+}
+
+fn empty_vectors() -> Box<[libc::iovec]> {
+    let empty = libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    };
+    vec![empty; BATCH].into_boxed_slice()
+}
+
+/// Buffers for receiving; one serves all sockets of a shard in turn.
+pub struct Inbox {
+    headers: Box<[libc::mmsghdr]>,
+    vectors: Box<[libc::iovec]>,
+    buffers: Box<[ReceiveBuffer]>,
+    addresses: Box<[Address]>,
+    controls: Box<[Control]>,
+    received: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            headers: empty_headers(),
+            vectors: empty_vectors(),
+            buffers: vec![ReceiveBuffer([0; RECEIVE_BYTES]); BATCH].into_boxed_slice(),
+            addresses: vec![Address::default(); BATCH].into_boxed_slice(),
+            controls: vec![Control([0; CONTROL_BYTES]); BATCH].into_boxed_slice(),
+            received: 0,
+        }
+    }
+}
+
+impl Inbox {
+    /// Receives what is there, up to [`BATCH`] datagrams, without waiting;
+    /// returns how many. 0 when nothing is there.
+    ///
+    /// # Errors
+    /// Those of `recvmmsg(2)` but for `EAGAIN` and `EINTR`, which count as
+    /// "nothing there".
+    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
+        self.received = 0;
+        for at in 0..BATCH {
+            self.vectors[at] = libc::iovec {
+                iov_base: self.buffers[at].0.as_mut_ptr().cast(),
+                iov_len: RECEIVE_BYTES,
+            };
+            let header = &mut self.headers[at].msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.addresses[at]).cast();
+            header.msg_namelen = size_of::<Address>() as u32;
+            header.msg_iov = &raw mut self.vectors[at];
+            header.msg_iovlen = 1;
+            header.msg_control = self.controls[at].0.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_BYTES;
+            header.msg_flags = 0;
+        }
+        // SAFETY: each of the BATCH headers points to an address, a vector, a
+        // buffer and a control block of the lengths stated, all owned by self
+        // and untouched until the call returns.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_fd().as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH as u32,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        };
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+                _ => Err(error),
+            };
+        }
+        self.received = count as usize;
+        Ok(self.received)
+    }
+
+    /// How many datagrams the last [`Inbox::receive`] brought.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.received
+    }
+
+    /// Whether the last [`Inbox::receive`] brought nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.received == 0
+    }
+
+    /// The datagram at this index of the last batch.
+    ///
+    /// # Panics
+    /// When `at` is not below [`Inbox::len`].
+    #[must_use]
+    #[inline]
+    pub fn datagram(&self, at: usize) -> Datagram<'_> {
+        assert!(at < self.received);
+        let length = (self.headers[at].msg_len as usize).min(RECEIVE_BYTES);
+        let control_bytes = self.headers[at].msg_hdr.msg_controllen.min(CONTROL_BYTES);
+        Datagram {
+            bytes: &self.buffers[at].0[..length],
+            from: self.addresses[at],
+            to: read_packet_info(&self.controls[at].0[..control_bytes]),
+        }
+    }
+}
+
+/// The header of a control message: length (8 bytes), level, type (4 each).
+const CONTROL_HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
+
+fn read_packet_info(control: &[u8]) -> LocalAddress {
+    // The sockets ask for one kind of control message, so it is the first one.
+    let Some((header, data)) = control.split_at_checked(CONTROL_HEADER_BYTES) else {
+        return LocalAddress::Unknown;
+    };
+    let word = |at: usize| {
+        i32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    match (word(8), word(12)) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) if data.len() >= 12 => {
+            // struct in_pktinfo: interface, ipi_spec_dst, ipi_addr.
+            LocalAddress::V4(Ipv4Addr::new(data[4], data[5], data[6], data[7]))
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if data.len() >= 20 => {
+            let mut octets = [0u8; 16];
+            octets.copy_from_slice(&data[..16]);
+            let interface = u32::from_ne_bytes([data[16], data[17], data[18], data[19]]);
+            LocalAddress::V6(Ipv6Addr::from(octets), interface)
+        }
+        _ => LocalAddress::Unknown,
+    }
+}
+
+/// Writes the control message that makes a reply leave from `local`; returns
+/// its length, 0 for none.
+fn write_packet_info(control: &mut [u8; CONTROL_BYTES], local: LocalAddress) -> usize {
+    let (level, kind, data_bytes) = match local {
+        LocalAddress::Unknown => return 0,
+        LocalAddress::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, 12usize),
+        LocalAddress::V6(..) => (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20),
+    };
+    control[..8].copy_from_slice(&(CONTROL_HEADER_BYTES + data_bytes).to_ne_bytes());
+    control[8..12].copy_from_slice(&level.to_ne_bytes());
+    control[12..16].copy_from_slice(&kind.to_ne_bytes());
+    let data = &mut control[CONTROL_HEADER_BYTES..];
+    data[..24].fill(0);
+    match local {
+        LocalAddress::Unknown => {}
+        LocalAddress::V4(ip) => data[4..8].copy_from_slice(&ip.octets()),
+        LocalAddress::V6(ip, interface) => {
+            data[..16].copy_from_slice(&ip.octets());
+            // Elsewhere the routing table knows better than the interface on
+            // which the request happened to arrive.
+            if ip.is_unicast_link_local() {
+                data[16..20].copy_from_slice(&interface.to_ne_bytes());
+            }
+        }
+    }
+    CONTROL_HEADER_BYTES + data_bytes.next_multiple_of(8)
+}
+
+/// What became of a batch of replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Handed to the kernel.
+    pub sent: usize,
+    /// Refused by it, and dropped: a full send buffer, no route, a firewall.
+    pub failed: usize,
+}
+
+/// Buffers for sending; one serves all sockets of a shard in turn.
+pub struct Outbox {
+    headers: Box<[libc::mmsghdr]>,
+    vectors: Box<[libc::iovec]>,
+    buffers: Box<[u8]>,
+    buffer_bytes: usize,
+    lengths: Box<[usize]>,
+    addresses: Box<[Address]>,
+    controls: Box<[Control]>,
+    control_lengths: Box<[usize]>,
+    filled: usize,
+}
+
+impl Outbox {
+    /// Room for [`BATCH`] datagrams of at most `buffer_bytes` each.
+    #[must_use]
+    pub fn new(buffer_bytes: usize) -> Self {
+        Self {
+            headers: empty_headers(),
+            vectors: empty_vectors(),
+            buffers: vec![0; BATCH * buffer_bytes].into_boxed_slice(),
+            buffer_bytes,
+            lengths: vec![0; BATCH].into_boxed_slice(),
+            addresses: vec![Address::default(); BATCH].into_boxed_slice(),
+            controls: vec![Control([0; CONTROL_BYTES]); BATCH].into_boxed_slice(),
+            control_lengths: vec![0; BATCH].into_boxed_slice(),
+            filled: 0,
+        }
+    }
+
+    /// How many datagrams wait to be sent.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether no datagram waits to be sent.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Whether [`Outbox::send`] must come before the next [`Outbox::push`].
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.filled == BATCH
+    }
+
+    /// Adds a datagram. `write` fills the buffer and returns the length, or
+    /// `None` to send nothing after all.
+    ///
+    /// # Panics
+    /// When full, or when `write` claims more than the buffer holds.
+    #[inline]
+    pub fn push(
+        &mut self,
+        to: Address,
+        from: LocalAddress,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) {
+        let at = self.filled;
+        assert!(at < BATCH);
+        let start = at * self.buffer_bytes;
+        let Some(length) = write(&mut self.buffers[start..start + self.buffer_bytes]) else {
+            return;
+        };
+        assert!(length <= self.buffer_bytes);
+        self.lengths[at] = length;
+        self.addresses[at] = to;
+        self.control_lengths[at] = write_packet_info(&mut self.controls[at].0, from);
+        self.filled = at + 1;
+    }
+
+    /// Sends what waits, without blocking, and empties the box.
+    ///
+    /// A datagram that the kernel refuses is skipped; when the send buffer is
+    /// full the rest is dropped: a tracker's client asks again.
+    pub fn send(&mut self, socket: impl AsFd) -> Sent {
+        let mut result = Sent::default();
+        for at in 0..self.filled {
+            let start = at * self.buffer_bytes;
+            self.vectors[at] = libc::iovec {
+                iov_base: self.buffers[start..].as_mut_ptr().cast(),
+                iov_len: self.lengths[at],
+            };
+            let header = &mut self.headers[at].msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.addresses[at]).cast();
+            header.msg_namelen = self.addresses[at].length();
+            header.msg_iov = &raw mut self.vectors[at];
+            header.msg_iovlen = 1;
+            header.msg_controllen = self.control_lengths[at];
+            header.msg_control = match self.control_lengths[at] {
+                0 => ptr::null_mut(),
+                _ => self.controls[at].0.as_mut_ptr().cast(),
+            };
+        }
+        let mut next = 0;
+        while next < self.filled {
+            // SAFETY: the headers from `next` to `filled` were set just above
+            // and point to memory that self owns and does not touch meanwhile.
+            let count = unsafe {
+                libc::sendmmsg(
+                    socket.as_fd().as_raw_fd(),
+                    self.headers[next..].as_mut_ptr(),
+                    (self.filled - next) as u32,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if count > 0 {
+                result.sent += count as usize;
+                next += count as usize;
+                continue;
+            }
+            match io::Error::last_os_error().kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => break,
+                _ => next += 1,
+            }
+        }
+        result.failed = self.filled - result.sent;
+        self.filled = 0;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn addresses_keep_family_port_and_ip() {
+        for text in ["192.0.2.7:6969", "[2001:db8::7]:51413"] {
+            let address: SocketAddr = text.parse().expect("an address");
+            let raw = Address::from(address);
+            assert_eq!((raw.ip(), raw.port()), (address.ip(), address.port()));
+        }
+        let mapped: SocketAddr = "[::ffff:192.0.2.7]:1".parse().expect("an address");
+        assert_eq!(Address::from(mapped).ip(), IpAddr::from([192, 0, 2, 7]));
+    }
+
+    #[test]
+    fn a_batch_goes_there_and_back() {
+        let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let mut outbox = Outbox::new(16);
+        for number in 0..BATCH as u8 {
+            let to = Address::from(b.local_addr().expect("address"));
+            outbox.push(to, LocalAddress::Unknown, |buffer| {
+                buffer[0] = number;
+                Some(1)
+            });
+        }
+        assert!(outbox.is_full());
+        assert_eq!(
+            outbox.send(&a),
+            Sent {
+                sent: BATCH,
+                failed: 0
+            }
+        );
+
+        let mut inbox = Inbox::default();
+        let mut seen = Vec::new();
+        while seen.len() < BATCH {
+            // Loopback delivers within the send call; an empty batch here would
+            // mean that a datagram was lost.
+            let count = inbox.receive(&b).expect("receive");
+            assert!(count > 0);
+            for at in 0..count {
+                let datagram = inbox.datagram(at);
+                assert_eq!(
+                    datagram.from.port(),
+                    a.local_addr().expect("address").port()
+                );
+                seen.push(datagram.bytes[0]);
+            }
+        }
+        assert_eq!(seen, (0..BATCH as u8).collect::<Vec<_>>());
+        assert_eq!(inbox.receive(&b).expect("receive"), 0);
+    }
+
+    #[test]
+    fn a_refused_datagram_does_not_stop_the_others() {
+        let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let good = Address::from(b.local_addr().expect("address"));
+        let port_zero = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut outbox = Outbox::new(16);
+        for to in [good, port_zero, good] {
+            outbox.push(to, LocalAddress::Unknown, |_| Some(4));
+        }
+        assert_eq!(outbox.send(&a), Sent { sent: 2, failed: 1 });
+    }
+}

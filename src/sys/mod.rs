@@ -1,0 +1,15 @@
+//! The only unsafe code of karuta, behind safe functions: socket options,
+//! batched datagrams, probes of the host, privileges.
+//!
+//! Everything here is a thin wrapper of one kernel interface and holds no
+//! policy. Each `unsafe` block states why it is sound.
+
+pub mod cpu;
+pub mod datagram;
+pub mod fd;
+pub mod probe;
+pub mod socket;
+pub mod steering;
+
+mod prefetch;
+pub use prefetch::prefetch_read;

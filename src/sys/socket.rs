@@ -1,0 +1,155 @@
+//! Making the listening sockets: SO_REUSEPORT groups, one member per shard.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Connections that wait for accept, at most; the kernel caps it at
+/// net.core.somaxconn.
+const TCP_BACKLOG: i32 = 4096;
+
+/// What a UDP socket is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UdpOptions {
+    /// `SO_RCVBUF` to ask for, in bytes; 0 leaves the system's default.
+    pub receive_buffer_bytes: usize,
+    /// `SO_SNDBUF` to ask for, in bytes; 0 leaves the system's default.
+    pub send_buffer_bytes: usize,
+    /// Tell with each datagram which local address it was sent to; needed on
+    /// wildcard addresses, where the kernel would else answer from any.
+    pub packet_info: bool,
+}
+
+/// A non-blocking UDP socket in the reuseport group of its address.
+///
+/// # Errors
+/// Those of `socket`, `setsockopt` and `bind`.
+pub fn udp(address: SocketAddr, options: UdpOptions) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    prepare(&socket, address)?;
+    if options.receive_buffer_bytes > 0 {
+        force_buffer(&socket, libc::SO_RCVBUFFORCE, options.receive_buffer_bytes)
+            .or_else(|_| socket.set_recv_buffer_size(options.receive_buffer_bytes))?;
+    }
+    if options.send_buffer_bytes > 0 {
+        force_buffer(&socket, libc::SO_SNDBUFFORCE, options.send_buffer_bytes)
+            .or_else(|_| socket.set_send_buffer_size(options.send_buffer_bytes))?;
+    }
+    if options.packet_info {
+        let (level, option) = match address {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        set_option(&socket, level, option, 1)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// The receive buffer that the kernel granted, in bytes of payload: it reports
+/// twice what was asked, for its own bookkeeping.
+///
+/// # Errors
+/// Those of `getsockopt`.
+pub fn receive_buffer_bytes(socket: &UdpSocket) -> io::Result<usize> {
+    Ok(socket2::SockRef::from(socket).recv_buffer_size()? / 2)
+}
+
+/// A non-blocking TCP listener in the reuseport group of its address.
+///
+/// # Errors
+/// Those of `socket`, `setsockopt`, `bind` and `listen`.
+pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    // Inherited by accepted connections, so that it costs no call on each.
+    socket.set_tcp_nodelay(true)?;
+    prepare(&socket, address)?;
+    socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether anyone else listens on this address, so that a second tracker on
+/// the same port is told instead of silently taking half of the requests:
+/// binds once without SO_REUSEPORT and lets go.
+///
+/// # Errors
+/// `AddrInUse` when someone does; other errors of `bind` likewise.
+pub fn probe_free(address: SocketAddr, stream: bool) -> io::Result<()> {
+    let (kind, protocol) = match stream {
+        true => (Type::STREAM, Protocol::TCP),
+        false => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if stream {
+        // Connections of an earlier run in TIME_WAIT do not count.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())
+}
+
+fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)
+}
+
+/// Beyond net.core.rmem_max, which only CAP_NET_ADMIN may ask for.
+fn force_buffer(socket: &Socket, option: i32, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set_option(socket, libc::SOL_SOCKET, option, bytes)
+}
+
+fn set_option(socket: impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the value is a live i32 and its size is stated.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as u32,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_shares_one_port_and_strangers_are_noticed() {
+        let first =
+            udp(SocketAddr::from(([127, 0, 0, 1], 0)), UdpOptions::default()).expect("bind");
+        let address = first.local_addr().expect("address");
+        let _second = udp(address, UdpOptions::default()).expect("the group takes a second");
+        let error = probe_free(address, false).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+
+        let listener = tcp(SocketAddr::from(([127, 0, 0, 1], 0))).expect("bind");
+        let address = listener.local_addr().expect("address");
+        let error = probe_free(address, true).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        probe_free(address, true).expect("free again");
+    }
+}
