@@ -19,5 +19,6 @@
 //! ```
 
 pub mod bittorrent;
+pub mod protocol;
 pub mod runtime;
 pub mod sys;

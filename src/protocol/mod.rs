@@ -1,0 +1,32 @@
+//! Wire formats without I/O: bytes in, values out, and back.
+//!
+//! - [`udp`]: BEP 15 with the URL data of BEP 41.
+//! - `http`: BEP 3, 7, 21, 23, 24, 31, 48 over HTTP/1.x.
+//! - `bencode`: a writer into a caller's buffer and a bounded reader.
+//!
+//! Invariants: nothing here does I/O, reads a clock or a random source, or
+//! panics, whatever the input (the lints below and the fuzz targets hold
+//! this). Nothing allocates, except by growing a `Vec` that the caller hands
+//! in. What a request means for a swarm is left to `shard`, which errors are
+//! sent and which connections are closed is left to `frontend`.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+// Tests may panic: that is how they fail. The library build keeps the lints.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod udp;
