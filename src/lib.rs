@@ -19,6 +19,7 @@
 //! ```
 
 pub mod bittorrent;
+pub mod config;
 pub mod protocol;
 pub mod runtime;
 pub mod sys;

@@ -1,0 +1,2 @@
+pub(super) struct Problems;
+pub(super) struct Section<'a>(&'a ());
