@@ -1,0 +1,19 @@
+//! Transports: bytes on a socket become requests, answers become bytes.
+//!
+//! Each shard has its own [`udp::UdpFrontend`] and [`http::HttpFrontend`] and
+//! one [`worker::Worker`], the main loop that feeds them. What belongs to
+//! another shard goes over the [`desk::Desk`].
+
+pub mod desk;
+pub mod http;
+pub mod udp;
+pub mod worker;
+
+/// Who waits for an answer from another shard.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    /// The sender of a datagram.
+    Udp(udp::UdpClient),
+    /// A connection, unless it is gone by then.
+    Http(http::ConnectionToken),
+}

@@ -1,0 +1,452 @@
+//! The UDP frontend (BEP 15, BEP 41): datagrams in batches.
+//!
+//! A batch is handled in three steps: read and verify every datagram, fetch
+//! what their swarms need, then announce and encode straight into the send
+//! buffers. The steps are apart so that the cache misses of a batch overlap.
+//!
+//! Nothing is sent to a source that has not shown a connection id but answers
+//! no longer than the request (a connection id itself, or that one is bad), so
+//! the tracker is no use for reflection.
+
+use super::Client;
+use super::desk::{Answer, Asked, Desk, Lanes};
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, ScrapeCounts};
+use crate::protocol::udp::{
+    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, AnnounceFields, ConnectionIds, ErrorText,
+    ParseError, Request, ScrapeHashes,
+};
+use crate::runtime::clock::Now;
+use crate::shard::Shard;
+use crate::shard::exchange::PeerOutput;
+use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
+use crate::swarm::StoredPeer;
+use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+
+/// The text of an error reply when the owner's lane is full.
+const OVERLOADED: &str = "tracker overloaded";
+
+/// What the frontend is set to.
+#[derive(Clone, Debug)]
+pub struct UdpSettings {
+    /// When clients are to announce again, in seconds.
+    pub interval_seconds: u32,
+    /// Issues and verifies connection ids.
+    pub connection_ids: ConnectionIds,
+    /// Whether the address field of an announce counts.
+    pub allow_ip_spoofing: bool,
+    /// Peers in a reply to a client that does not say how many it wants.
+    pub default_num_want: u32,
+    /// Peers in a reply, at most.
+    pub max_num_want: u32,
+    /// Hashes of a scrape that are answered, at most.
+    pub max_scrape_hashes: usize,
+    /// Bytes of a reply, at most, by family (see [`AddressFamily::index`]).
+    pub max_packet_bytes: [usize; 2],
+}
+
+/// What is needed to answer a datagram later.
+#[derive(Clone, Copy, Debug)]
+pub struct UdpClient {
+    endpoint: usize,
+    to: Address,
+    from: LocalAddress,
+    transaction_id: u32,
+    action: AnnounceAction,
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.ip(), self.port())
+    }
+}
+
+/// One socket of this shard.
+struct Endpoint {
+    socket: UdpSocket,
+    family: AddressFamily,
+    outbox: Outbox,
+}
+
+/// An announce of this shard's own, verified, whose swarm is being fetched.
+struct Prepared {
+    announce: Announce,
+    hash: u64,
+    transaction_id: u32,
+    action: AnnounceAction,
+    /// Its place in the inbox.
+    at: usize,
+}
+
+/// One shard's UDP sockets.
+pub struct UdpFrontend {
+    settings: UdpSettings,
+    endpoints: Vec<Endpoint>,
+    inbox: Inbox,
+    prepared: Vec<Prepared>,
+    stats: Arc<ShardStats>,
+}
+
+impl UdpFrontend {
+    /// A frontend on these sockets, each bound to an address of the family.
+    #[must_use]
+    pub fn new(
+        settings: UdpSettings,
+        sockets: Vec<(UdpSocket, AddressFamily)>,
+        stats: Arc<ShardStats>,
+    ) -> Self {
+        let endpoints = sockets
+            .into_iter()
+            .map(|(socket, family)| Endpoint {
+                socket,
+                family,
+                outbox: Outbox::new(settings.max_packet_bytes[family.index()]),
+            })
+            .collect();
+        Self {
+            settings,
+            endpoints,
+            inbox: Inbox::default(),
+            prepared: Vec::with_capacity(BATCH),
+            stats,
+        }
+    }
+
+    /// The sockets, in the order of their numbers.
+    pub fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.endpoints.iter().map(|endpoint| &endpoint.socket)
+    }
+
+    /// Receives one batch on the socket of this number and answers it; returns
+    /// how many datagrams it had.
+    ///
+    /// # Errors
+    /// Those of `recvmmsg(2)`; the socket stays usable.
+    pub fn serve<L: Lanes>(
+        &mut self,
+        endpoint: usize,
+        now: &Now,
+        shard: &mut Shard,
+        desk: &mut Desk<L, Client>,
+    ) -> io::Result<usize> {
+        let count = self.inbox.receive(&self.endpoints[endpoint].socket)?;
+        self.prepared.clear();
+        for at in 0..count {
+            self.read(endpoint, at, now, shard, desk);
+        }
+        let family = self.endpoints[endpoint].family;
+        for prepared in &self.prepared {
+            shard.prefetch_peers(family, prepared.hash, &prepared.announce.info_hash);
+        }
+        self.announce_prepared(endpoint, now, shard);
+        self.flush(endpoint);
+        Ok(count)
+    }
+
+    /// Answers a client that waited for another shard.
+    pub fn answer(&mut self, client: &UdpClient, answer: &Answer<'_>) {
+        let limit = self.settings.max_packet_bytes[self.endpoints[client.endpoint].family.index()];
+        if self.endpoints[client.endpoint].outbox.is_full() {
+            self.flush(client.endpoint);
+        }
+        let (outbox, family) = {
+            let endpoint = &mut self.endpoints[client.endpoint];
+            (&mut endpoint.outbox, endpoint.family)
+        };
+        match answer {
+            Answer::Announce(counts, peers) => {
+                outbox.push(client.to, client.from, |buffer| {
+                    let stride = family.compact_peer_bytes();
+                    let room = (limit - ANNOUNCE_HEADER_BYTES) / stride * stride;
+                    let peers = &peers.compact[..peers.compact.len().min(room)];
+                    let end = ANNOUNCE_HEADER_BYTES + peers.len();
+                    buffer[ANNOUNCE_HEADER_BYTES..end].copy_from_slice(peers);
+                    self.settings.announce_header(buffer, client, counts)?;
+                    Some(end)
+                });
+                self.stats.reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
+            }
+            Answer::Scrape(_, counts) => {
+                push_scrape(outbox, client, counts);
+                self.stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
+            }
+            Answer::Failed => push_error(outbox, client, OVERLOADED),
+        }
+    }
+
+    /// Sends what [`UdpFrontend::answer`] has left in the boxes.
+    pub fn flush_all(&mut self) {
+        for endpoint in 0..self.endpoints.len() {
+            self.flush(endpoint);
+        }
+    }
+
+    fn flush(&mut self, endpoint: usize) {
+        let Endpoint { socket, outbox, .. } = &mut self.endpoints[endpoint];
+        if outbox.is_empty() {
+            return;
+        }
+        let sent = outbox.send(&*socket);
+        if sent.failed > 0 {
+            self.stats.drops(Protocol::Udp, DropReason::SendFailed, sent.failed as u64);
+        }
+    }
+
+    /// The first step for one datagram: answers it if no swarm is needed, asks
+    /// its owner if that is another shard, or prepares it.
+    fn read<L: Lanes>(
+        &mut self,
+        endpoint: usize,
+        at: usize,
+        now: &Now,
+        shard: &mut Shard,
+        desk: &mut Desk<L, Client>,
+    ) {
+        let Self { settings, endpoints, inbox, prepared, stats } = self;
+        let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
+        let family = *family;
+        let datagram = inbox.datagram(at);
+        let mut client = UdpClient {
+            endpoint,
+            to: datagram.from,
+            from: datagram.to,
+            transaction_id: 0,
+            action: AnnounceAction::Standard,
+        };
+        let source = datagram.from.ip();
+        let accepts = |id| settings.connection_ids.accepts(now.unix_seconds, source, id);
+        let request = match udp::parse(datagram.bytes) {
+            Ok(request) => request,
+            Err(ParseError::Drop(reason)) => {
+                stats.request(Protocol::Udp, Action::Other, family);
+                stats.drops(Protocol::Udp, reason.into(), 1);
+                return;
+            }
+            Err(ParseError::Answer { connection_id, transaction_id, error }) => {
+                stats.request(Protocol::Udp, Action::Other, family);
+                client.transaction_id = transaction_id;
+                if accepts(connection_id) {
+                    push_error(outbox, &client, error.as_str());
+                    stats.reply(Protocol::Udp, Action::Other, family, Outcome::Error);
+                } else {
+                    refuse(outbox, &client, datagram.bytes.len(), Action::Other, family, stats);
+                }
+                return;
+            }
+        };
+        client.transaction_id = request.transaction_id();
+        let action = match request {
+            Request::Connect { .. } => Action::Connect,
+            Request::Announce { .. } => Action::Announce,
+            Request::Scrape { .. } => Action::Scrape,
+        };
+        stats.request(Protocol::Udp, action, family);
+        if request.connection_id().is_some_and(|id| !accepts(id)) {
+            refuse(outbox, &client, datagram.bytes.len(), action, family, stats);
+            return;
+        }
+        match request {
+            Request::Connect { transaction_id } => {
+                let id = settings.connection_ids.issue(now.unix_seconds, source);
+                outbox.push(client.to, client.from, |buffer| {
+                    udp::write_connect(buffer, transaction_id, id).ok()
+                });
+                stats.reply(Protocol::Udp, Action::Connect, family, Outcome::Ok);
+            }
+            Request::Announce { announce: fields, transaction_id, .. } => {
+                client.action = fields.action;
+                let announce = match settings.announce(&fields, source, family) {
+                    Ok(announce) => announce,
+                    Err(error) => {
+                        push_error(outbox, &client, error.as_str());
+                        stats.reply(Protocol::Udp, Action::Announce, family, Outcome::Error);
+                        return;
+                    }
+                };
+                let owner = shard.owners().owner(&announce.info_hash);
+                if owner == shard.id() {
+                    let hash = shard.prefetch_swarm(family, &announce.info_hash);
+                    let action = fields.action;
+                    prepared.push(Prepared { announce, hash, transaction_id, action, at });
+                    return;
+                }
+                stats.cross_shard_request(Protocol::Udp);
+                if desk.announce(now.seconds, owner, &announce, Client::Udp(client)) == Asked::Refused {
+                    stats.drops(Protocol::Udp, DropReason::LaneFull, 1);
+                }
+            }
+            Request::Scrape { info_hashes, .. } => {
+                let hashes = info_hashes.truncated(settings.scrape_limit(family));
+                scrape(hashes, client, now, family, shard, desk, outbox, stats);
+            }
+        }
+    }
+
+    /// The last step: announces what was prepared and encodes the replies.
+    fn announce_prepared(&mut self, endpoint: usize, now: &Now, shard: &mut Shard) {
+        let Self { settings, endpoints, inbox, prepared, stats } = self;
+        let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
+        for prepared in &*prepared {
+            let datagram = inbox.datagram(prepared.at);
+            outbox.push(datagram.from, datagram.to, |buffer| {
+                let mut peers = DatagramPeers {
+                    buffer: buffer.get_mut(ANNOUNCE_HEADER_BYTES..)?,
+                    filled: 0,
+                };
+                let counts = shard.announce_prefetched(
+                    now.seconds,
+                    prepared.hash,
+                    &prepared.announce,
+                    &mut peers,
+                );
+                let end = ANNOUNCE_HEADER_BYTES + peers.filled;
+                udp::write_announce_header(
+                    buffer,
+                    prepared.action,
+                    prepared.transaction_id,
+                    settings.interval_seconds,
+                    counts.incomplete,
+                    counts.complete,
+                )
+                .ok()?;
+                Some(end)
+            });
+            stats.reply(Protocol::Udp, Action::Announce, *family, Outcome::Ok);
+        }
+    }
+}
+
+impl UdpSettings {
+    fn announce(
+        &self,
+        fields: &AnnounceFields<'_>,
+        source: IpAddr,
+        family: AddressFamily,
+    ) -> Result<Announce, ErrorText> {
+        let ip = udp::resolve_address(fields.claimed_ip, self.allow_ip_spoofing, source)?;
+        let wanted = u32::try_from(fields.num_want).unwrap_or(self.default_num_want);
+        let fits = udp::max_peers_for(self.max_packet_bytes[family.index()], family);
+        Ok(Announce {
+            info_hash: fields.info_hash,
+            peer_id: fields.peer_id,
+            ip,
+            port: fields.port,
+            event: fields.event,
+            left: fields.left,
+            downloaded: fields.downloaded,
+            uploaded: fields.uploaded,
+            num_want: wanted.min(self.max_num_want).min(fits as u32),
+        })
+    }
+
+    /// Hashes of a scrape that are answered: as configured, as many as fit.
+    fn scrape_limit(&self, family: AddressFamily) -> usize {
+        let room = self.max_packet_bytes[family.index()] - udp::SCRAPE_HEADER_BYTES;
+        self.max_scrape_hashes.min(room / udp::SCRAPE_ENTRY_BYTES)
+    }
+
+    fn announce_header(
+        &self,
+        buffer: &mut [u8],
+        client: &UdpClient,
+        counts: &AnnounceCounts,
+    ) -> Option<usize> {
+        udp::write_announce_header(
+            buffer,
+            client.action,
+            client.transaction_id,
+            self.interval_seconds,
+            counts.incomplete,
+            counts.complete,
+        )
+        .ok()
+    }
+}
+
+/// Peers written one behind the other into a datagram.
+struct DatagramPeers<'a> {
+    buffer: &'a mut [u8],
+    filled: usize,
+}
+
+impl PeerOutput for DatagramPeers<'_> {
+    #[inline]
+    fn peers<P: StoredPeer>(&mut self, peers: &[P]) {
+        for peer in peers {
+            let compact = peer.compact();
+            let end = self.filled + compact.len();
+            // num_want was clamped to what fits.
+            let Some(room) = self.buffer.get_mut(self.filled..end) else {
+                return;
+            };
+            room.copy_from_slice(compact);
+            self.filled = end;
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the frontend's parts, borrowed apart")]
+fn scrape<L: Lanes>(
+    hashes: ScrapeHashes<'_>,
+    client: UdpClient,
+    now: &Now,
+    family: AddressFamily,
+    shard: &mut Shard,
+    desk: &mut Desk<L, Client>,
+    outbox: &mut Outbox,
+    stats: &ShardStats,
+) {
+    let id = shard.id();
+    if hashes.iter().any(|hash| shard.owners().owner(&hash) != id) {
+        stats.cross_shard_request(Protocol::Udp);
+    }
+    desk.scrape(
+        now.seconds,
+        shard,
+        family,
+        hashes.iter(),
+        Client::Udp(client),
+        |_, answer| match answer {
+            Answer::Scrape(_, counts) => {
+                push_scrape(outbox, &client, counts);
+                stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
+            }
+            _ => stats.drops(Protocol::Udp, DropReason::LaneFull, 1),
+        },
+    );
+}
+
+fn push_scrape(outbox: &mut Outbox, client: &UdpClient, counts: &[ScrapeCounts]) {
+    outbox.push(client.to, client.from, |buffer| {
+        udp::write_scrape(buffer, client.transaction_id, counts.iter().copied()).ok()
+    });
+}
+
+fn push_error(outbox: &mut Outbox, client: &UdpClient, text: &str) {
+    outbox.push(client.to, client.from, |buffer| {
+        udp::write_error(buffer, client.transaction_id, text).ok()
+    });
+}
+
+/// Answers a connection id that was not accepted, unless the answer would be
+/// longer than the request.
+fn refuse(
+    outbox: &mut Outbox,
+    client: &UdpClient,
+    request_bytes: usize,
+    action: Action,
+    family: AddressFamily,
+    stats: &ShardStats,
+) {
+    let before = outbox.len();
+    outbox.push(client.to, client.from, |buffer| {
+        udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id)
+    });
+    if outbox.len() == before {
+        stats.drops(Protocol::Udp, DropReason::BadConnectionId, 1);
+    } else {
+        stats.reply(Protocol::Udp, action, family, Outcome::Error);
+    }
+}

@@ -1,0 +1,314 @@
+//! One core's state: the swarms whose info hashes fall to it.
+//!
+//! Everything here is synchronous and takes the time as an argument: no borrow
+//! crosses an await, and a tracker of many shards runs deterministically in a
+//! test. A shard never calls another; [`exchange::Exchange`]s travel.
+
+pub mod exchange;
+pub mod owner;
+pub mod stats;
+
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
+use crate::swarm::{
+    Capacity, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random, Stored, StoredPeer,
+    SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
+};
+use exchange::{Exchange, PeerOutput, Question};
+use owner::{OwnerMap, ShardId};
+use stats::ShardStats;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// What a shard is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardSettings {
+    /// How long a peer is kept after its last announce.
+    pub peer_lifetime_seconds: u32,
+    /// How long the download count of an empty swarm is kept.
+    pub downloads_lifetime_seconds: u32,
+    /// Within how many seconds the sweep visits every peer once.
+    pub sweep_seconds: u32,
+    /// Whether peer ids are stored, for dictionary replies.
+    pub peer_ids: bool,
+    /// Peers that the whole tracker stores at most; 0 for no cap.
+    pub max_peers: u64,
+    /// Swarms that the whole tracker stores at most; 0 for no cap.
+    pub max_swarms: u64,
+}
+
+/// The swarms of both families, in the form that the settings ask for.
+enum Swarms {
+    Plain(SwarmStore<Peer4>, SwarmStore<Peer6>),
+    WithIds(SwarmStore<Peer4WithId>, SwarmStore<Peer6WithId>),
+}
+
+/// Runs `$body` with `$store` bound to the store of `$family`.
+macro_rules! with_store {
+    ($swarms:expr, $family:expr, |$store:ident| $body:expr) => {
+        match (&mut $swarms, $family) {
+            (Swarms::Plain($store, _), AddressFamily::V4) => $body,
+            (Swarms::Plain(_, $store), AddressFamily::V6) => $body,
+            (Swarms::WithIds($store, _), AddressFamily::V4) => $body,
+            (Swarms::WithIds(_, $store), AddressFamily::V6) => $body,
+        }
+    };
+}
+
+/// One shard. Made on the thread that starts the tracker, then owned by its
+/// executor.
+pub struct Shard {
+    id: ShardId,
+    owners: OwnerMap,
+    swarms: Swarms,
+    capacity: Capacity,
+    random: Random,
+    sweep_seconds: u32,
+    /// The parts of slots and peers that a tick was too short to sweep, in
+    /// thousandths.
+    sweep_remainder: u64,
+    stats: Arc<ShardStats>,
+}
+
+impl Shard {
+    /// An empty shard. `seed` keys its tables and chooses its peers.
+    #[must_use]
+    pub fn new(
+        id: ShardId,
+        owners: OwnerMap,
+        settings: &ShardSettings,
+        seed: u64,
+        stats: Arc<ShardStats>,
+    ) -> Self {
+        let swarm_settings = SwarmSettings {
+            peer_lifetime_seconds: settings.peer_lifetime_seconds,
+            empty_swarm_lifetime_seconds: settings.downloads_lifetime_seconds,
+        };
+        let mut random = Random::new(seed);
+        let (a, b) = (random.next_u64(), random.next_u64());
+        let swarms = match settings.peer_ids {
+            false => Swarms::Plain(
+                SwarmStore::new(swarm_settings, a),
+                SwarmStore::new(swarm_settings, b),
+            ),
+            true => Swarms::WithIds(
+                SwarmStore::new(swarm_settings, a),
+                SwarmStore::new(swarm_settings, b),
+            ),
+        };
+        Self {
+            id,
+            owners,
+            swarms,
+            capacity: Capacity {
+                peers: share(settings.max_peers, id, owners.shards()),
+                swarms: share(settings.max_swarms, id, owners.shards()),
+            },
+            random,
+            sweep_seconds: settings.sweep_seconds.max(1),
+            sweep_remainder: 0,
+            stats,
+        }
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub const fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Who owns which info hash.
+    #[must_use]
+    pub const fn owners(&self) -> &OwnerMap {
+        &self.owners
+    }
+
+    /// The counters that this shard publishes.
+    #[must_use]
+    pub const fn stats(&self) -> &Arc<ShardStats> {
+        &self.stats
+    }
+
+    /// Begins to fetch what [`Shard::announce`] will look at first, so that the
+    /// cache misses of a batch overlap. Returns the hash to pass on.
+    #[must_use]
+    #[inline]
+    pub fn prefetch_swarm(&mut self, family: AddressFamily, info_hash: &InfoHash) -> u64 {
+        with_store!(self.swarms, family, |store| {
+            let hash = store.hash(info_hash);
+            store.prefetch_slot(hash);
+            hash
+        })
+    }
+
+    /// The second step, once the first had time to arrive: begins to fetch the
+    /// swarm's peers.
+    #[inline]
+    pub fn prefetch_peers(&mut self, family: AddressFamily, hash: u64, info_hash: &InfoHash) {
+        with_store!(self.swarms, family, |store| store.prefetch_peers(hash, info_hash));
+    }
+
+    /// Stores the announcer (or removes it) and hands out peers. `hash` is what
+    /// [`Shard::prefetch_swarm`] returned for this family and info hash.
+    #[inline]
+    pub fn announce_prefetched(
+        &mut self,
+        now_seconds: u32,
+        hash: u64,
+        announce: &Announce,
+        output: &mut impl PeerOutput,
+    ) -> AnnounceCounts {
+        let (capacity, random) = (&mut self.capacity, &mut self.random);
+        let (counts, stored) = match (&mut self.swarms, announce.ip) {
+            (Swarms::Plain(store, _), IpAddr::V4(ip)) => {
+                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
+            }
+            (Swarms::Plain(_, store), IpAddr::V6(ip)) => {
+                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
+            }
+            (Swarms::WithIds(store, _), IpAddr::V4(ip)) => {
+                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
+            }
+            (Swarms::WithIds(_, store), IpAddr::V6(ip)) => {
+                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
+            }
+        };
+        match stored {
+            Stored::Yes => {}
+            Stored::PeerCap => self.stats.peers_not_stored.add(1),
+            Stored::SwarmCap => self.stats.swarms_not_stored.add(1),
+        }
+        counts
+    }
+
+    /// [`Shard::announce_prefetched`] without the steps before it.
+    pub fn announce(
+        &mut self,
+        now_seconds: u32,
+        announce: &Announce,
+        output: &mut impl PeerOutput,
+    ) -> AnnounceCounts {
+        let hash = self.prefetch_swarm(announce.family(), &announce.info_hash);
+        self.announce_prefetched(now_seconds, hash, announce, output)
+    }
+
+    /// Counts one swarm; all zero when it is unknown.
+    #[must_use]
+    pub fn scrape(&mut self, family: AddressFamily, info_hash: &InfoHash) -> ScrapeCounts {
+        with_store!(self.swarms, family, |store| {
+            let hash = store.hash(info_hash);
+            store.scrape(hash, info_hash).unwrap_or_default()
+        })
+    }
+
+    /// Answers another shard's question in its own box.
+    pub fn handle(&mut self, now_seconds: u32, exchange: &mut Exchange) {
+        match exchange.question {
+            Question::Announce(announce) => {
+                exchange.counts = self.announce(now_seconds, &announce, &mut exchange.peers);
+            }
+            Question::Scrape(family) => {
+                for hash in &exchange.hashes {
+                    exchange.scrape_counts.push(self.scrape(family, hash));
+                }
+            }
+        }
+    }
+
+    /// Sweeps the slice that is due after `milliseconds` and publishes the
+    /// totals. Returns what the sweep did.
+    pub fn tick(&mut self, now_seconds: u32, milliseconds: u64) -> SweepReport {
+        let items: u64 = AddressFamily::ALL.map(|family| self.totals(family)).iter().map(weight).sum();
+        // Ten per cent more than the average pace, so that a pass ends in time
+        // although the tables grow meanwhile.
+        let due = self.sweep_remainder + items * milliseconds * 11 / 10 / u64::from(self.sweep_seconds);
+        self.sweep_remainder = due % 1000;
+        let budget = usize::try_from(due / 1000).unwrap_or(usize::MAX);
+        let mut report = SweepReport::default();
+        for family in AddressFamily::ALL {
+            // Each family gets its part of the budget by its size.
+            let own = weight(&self.totals(family));
+            let part = (budget as u64 * own).div_ceil(items.max(1)) as usize;
+            if own > 0 && part > 0 {
+                let slice = with_store!(self.swarms, family, |store| {
+                    store.sweep(now_seconds, part, &mut self.capacity)
+                });
+                report.visited += slice.visited;
+                report.expired_peers += slice.expired_peers;
+                report.removed_swarms += slice.removed_swarms;
+                report.wrapped |= slice.wrapped;
+            }
+        }
+        self.publish();
+        report
+    }
+
+    /// What the swarms of one family hold.
+    #[must_use]
+    pub fn totals(&mut self, family: AddressFamily) -> Totals {
+        with_store!(self.swarms, family, |store| store.totals())
+    }
+
+    /// Room that is left under the caps.
+    #[must_use]
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    fn publish(&mut self) {
+        let mut bytes = 0;
+        for family in AddressFamily::ALL {
+            let totals = self.totals(family);
+            bytes += totals.bytes as u64;
+            self.stats.set_totals(family, totals.swarms as u64, totals.seeders as u64, totals.leechers as u64);
+        }
+        self.stats.store_bytes.set(bytes);
+    }
+}
+
+/// What a sweep of everything visits.
+fn weight(totals: &Totals) -> u64 {
+    (totals.swarms + totals.seeders + totals.leechers) as u64
+}
+
+/// This shard's part of a cap on the whole tracker; the first shards take what
+/// does not divide. 0 means no cap.
+fn share(cap: u64, id: ShardId, shards: usize) -> u64 {
+    let (id, shards) = (id as u64, shards as u64);
+    match cap {
+        0 => u64::MAX,
+        cap => cap / shards + u64::from(id < cap % shards),
+    }
+}
+
+/// Gives a shard's output to a store of any kind of peer.
+struct Sink<'a, O>(&'a mut O);
+
+impl<P: StoredPeer, O: PeerOutput> PeerSink<P> for Sink<'_, O> {
+    #[inline]
+    fn extend(&mut self, peers: &[P]) {
+        self.0.peers(peers);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the borrows of a shard, taken apart")]
+#[inline]
+fn announce_to<P: StoredPeer>(
+    store: &mut SwarmStore<P>,
+    now_seconds: u32,
+    hash: u64,
+    ip: P::Ip,
+    announce: &Announce,
+    capacity: &mut Capacity,
+    random: &mut Random,
+    output: &mut impl PeerOutput,
+) -> (AnnounceCounts, Stored) {
+    let request = SwarmAnnounce {
+        info_hash: announce.info_hash,
+        peer: P::new(ip, announce.port, &announce.peer_id),
+        event: announce.event,
+        is_seeder: announce.is_seeder(),
+        num_want: announce.num_want,
+    };
+    let outcome = store.announce(now_seconds, hash, &request, capacity, random, &mut Sink(output));
+    (outcome.counts, outcome.stored)
+}
