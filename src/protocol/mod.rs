@@ -1,8 +1,8 @@
 //! Wire formats without I/O: bytes in, values out, and back.
 //!
 //! - [`udp`]: BEP 15 with the URL data of BEP 41.
-//! - `http`: BEP 3, 7, 21, 23, 24, 31, 48 over HTTP/1.x.
-//! - `bencode`: a writer into a caller's buffer and a bounded reader.
+//! - [`http`]: BEP 3, 7, 21, 23, 24, 31, 48 over HTTP/1.x.
+//! - [`bencode`]: a writer into a caller's buffer and a bounded reader.
 //!
 //! Invariants: nothing here does I/O, reads a clock or a random source, or
 //! panics, whatever the input (the lints below and the fuzz targets hold
@@ -29,4 +29,6 @@
     )
 )]
 
+pub mod bencode;
+pub mod http;
 pub mod udp;
