@@ -4,7 +4,7 @@
 //! reads its options out of the file, so that a mistake in them is found and
 //! placed like any other. This module knows nothing of what hooks do.
 
-use super::reader::{Problems, Section};
+use super::reader::Section;
 use serde::Serialize;
 
 /// One entry of `prehooks` or `posthooks`.
@@ -26,7 +26,7 @@ pub(super) struct KnownHook {
     pub(super) name: &'static str,
     /// Takes every option this hook has and reports what is wrong with them.
     /// Options that it does not take are unknown keys.
-    pub(super) check: fn(&mut Section<'_>, &mut Problems),
+    pub(super) check: fn(&mut Section<'_>),
 }
 
 /// Hooks that run before the reply.
