@@ -25,9 +25,6 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 
-/// The text of an error reply when the owner's lane is full.
-const OVERLOADED: &str = "tracker overloaded";
-
 /// What the frontend is set to.
 #[derive(Clone, Debug)]
 pub struct UdpSettings {
@@ -172,7 +169,8 @@ impl UdpFrontend {
                 push_scrape(outbox, client, counts);
                 self.stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
             }
-            Answer::Failed => push_error(outbox, client, OVERLOADED),
+            // The client asks again by itself.
+            Answer::Failed => self.stats.drop(Protocol::Udp, DropReason::LaneFull),
         }
     }
 
@@ -190,7 +188,9 @@ impl UdpFrontend {
         }
         let sent = outbox.send(&*socket);
         if sent.failed > 0 {
-            self.stats.drops(Protocol::Udp, DropReason::SendFailed, sent.failed as u64);
+            self.stats
+                .drops(Protocol::Udp, DropReason::SendFailed)
+                .add(sent.failed as u64);
         }
     }
 
@@ -221,7 +221,7 @@ impl UdpFrontend {
             Ok(request) => request,
             Err(ParseError::Drop(reason)) => {
                 stats.request(Protocol::Udp, Action::Other, family);
-                stats.drops(Protocol::Udp, reason.into(), 1);
+                stats.drop(Protocol::Udp, drop_reason(reason));
                 return;
             }
             Err(ParseError::Answer { connection_id, transaction_id, error }) => {
@@ -274,7 +274,7 @@ impl UdpFrontend {
                 }
                 stats.cross_shard_request(Protocol::Udp);
                 if desk.announce(now.seconds, owner, &announce, Client::Udp(client)) == Asked::Refused {
-                    stats.drops(Protocol::Udp, DropReason::LaneFull, 1);
+                    stats.drop(Protocol::Udp, DropReason::LaneFull);
                 }
             }
             Request::Scrape { info_hashes, .. } => {
@@ -413,7 +413,7 @@ fn scrape<L: Lanes>(
                 push_scrape(outbox, &client, counts);
                 stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
             }
-            _ => stats.drops(Protocol::Udp, DropReason::LaneFull, 1),
+            _ => stats.drop(Protocol::Udp, DropReason::LaneFull),
         },
     );
 }
@@ -428,6 +428,13 @@ fn push_error(outbox: &mut Outbox, client: &UdpClient, text: &str) {
     outbox.push(client.to, client.from, |buffer| {
         udp::write_error(buffer, client.transaction_id, text).ok()
     });
+}
+
+const fn drop_reason(reason: udp::DropReason) -> DropReason {
+    match reason {
+        udp::DropReason::TooShort => DropReason::TooShort,
+        udp::DropReason::WrongProtocolId => DropReason::BadMagic,
+    }
 }
 
 /// Answers a connection id that was not accepted, unless the answer would be
@@ -445,7 +452,7 @@ fn refuse(
         udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id)
     });
     if outbox.len() == before {
-        stats.drops(Protocol::Udp, DropReason::BadConnectionId, 1);
+        stats.drop(Protocol::Udp, DropReason::BadConnectionId);
     } else {
         stats.reply(Protocol::Udp, action, family, Outcome::Error);
     }

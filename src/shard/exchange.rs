@@ -2,7 +2,7 @@
 //! back: one box that goes there and returns, and is then used again.
 
 use super::owner::ShardId;
-use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, PeerId, ScrapeCounts};
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::swarm::StoredPeer;
 
 /// Takes the peers that a swarm hands out, in whatever form it stores them.
@@ -17,8 +17,8 @@ pub trait PeerOutput {
 pub struct PeerList {
     /// The compact peers, one behind the other.
     pub compact: Vec<u8>,
-    /// Their ids in the same order, or nothing.
-    pub ids: Vec<PeerId>,
+    /// Their ids in the same order, 20 bytes each, or nothing.
+    pub ids: Vec<u8>,
 }
 
 impl PeerList {
@@ -33,7 +33,9 @@ impl PeerOutput for PeerList {
     fn peers<P: StoredPeer>(&mut self, peers: &[P]) {
         for peer in peers {
             self.compact.extend_from_slice(peer.compact());
-            self.ids.extend(peer.peer_id());
+            if let Some(id) = peer.peer_id() {
+                self.ids.extend_from_slice(&id.0);
+            }
         }
     }
 }

@@ -259,7 +259,10 @@ impl Shard {
         for family in AddressFamily::ALL {
             let totals = self.totals(family);
             bytes += totals.bytes as u64;
-            self.stats.set_totals(family, totals.swarms as u64, totals.seeders as u64, totals.leechers as u64);
+            let gauges = self.stats.family(family);
+            gauges.swarms.set(totals.swarms as u64);
+            gauges.seeders.set(totals.seeders as u64);
+            gauges.leechers.set(totals.leechers as u64);
         }
         self.stats.store_bytes.set(bytes);
     }

@@ -1,0 +1,571 @@
+//! The HTTP frontend (BEP 3, 7, 21, 23, 24, 48): connections on non-blocking
+//! sockets in the shard's own loop.
+//!
+//! A connection is read right after it was accepted and closed right after its
+//! answer was written, so the common connection of one request never enters
+//! the epoll. Requests of one connection are answered in their order: while
+//! one waits for another shard, those behind it stay unread.
+//!
+//! Bounds: `max_connections`, `max_request_bytes` for each, [`MOST_UNWRITTEN`]
+//! of answers for each, and a deadline for everything a client may delay.
+
+mod connection;
+mod request;
+
+use super::Client;
+use super::desk::{Answer, Desk, Lanes};
+use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
+use crate::protocol::http::{
+    self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status,
+};
+use crate::runtime::clock::Now;
+use crate::runtime::reactor::{Interest, Reactor};
+use crate::shard::Shard;
+use crate::shard::exchange::PeerList;
+use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
+use connection::{Connection, Phase, ReadResult, ReplyForm};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use slab::Slab;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+/// Bytes of answers that one connection may have waiting before its next
+/// pipelined request is read.
+const MOST_UNWRITTEN: usize = 64 << 10;
+
+/// Connections accepted from one listener in one turn of the loop.
+const ACCEPT_BATCH: usize = 64;
+
+/// How long a closed connection may linger for its last bytes.
+const LINGER_MILLISECONDS: u64 = 2_000;
+
+/// Connections whose deadlines one tick looks at, at least.
+const LEAST_DEADLINES: usize = 1024;
+
+/// What the frontend is set to.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// When clients are to announce again, in seconds.
+    pub interval_seconds: u32,
+    /// How long they are to wait at least, in seconds.
+    pub min_interval_seconds: u32,
+    /// Which paths are announces and scrapes.
+    pub routes: Routes,
+    /// How many peers a reply holds.
+    pub num_want: NumWantLimits,
+    /// Hashes of a scrape that are answered, at most.
+    pub max_scrape_hashes: usize,
+    /// Whether `ip`, `ipv4` and `ipv6` count.
+    pub allow_ip_spoofing: bool,
+    /// The header in which a proxy tells the client's address.
+    pub real_ip_header: Option<String>,
+    /// Whether a connection may carry several requests.
+    pub enable_keepalive: bool,
+    /// Milliseconds for a request to arrive, from its first byte (or from the
+    /// start of the connection) to its last.
+    pub read_timeout: u64,
+    /// Milliseconds for a client to take an answer.
+    pub write_timeout: u64,
+    /// Milliseconds that a connection may stay without a request.
+    pub idle_timeout: u64,
+    /// Connections of this shard, at most.
+    pub max_connections: usize,
+    /// Bytes of a request's head, at most.
+    pub max_request_bytes: usize,
+    /// Whether clients are told their address (BEP 24).
+    pub external_ip: bool,
+}
+
+/// Names a connection: its place, and which of the place's tenants it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionToken {
+    place: u32,
+    generation: u32,
+}
+
+impl ConnectionToken {
+    /// The token as the reactor carries it, below 2⁶²: the generation loses
+    /// its two upper bits.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        ((self.generation as u64 & 0x3fff_ffff) << 32) | self.place as u64
+    }
+
+    /// The token back from the reactor.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            place: bits as u32,
+            generation: (bits >> 32) as u32 & 0x3fff_ffff,
+        }
+    }
+}
+
+/// What a turn of the loop lends to the frontend.
+pub struct Turn<'a, L> {
+    /// The time.
+    pub now: &'a Now,
+    /// This shard.
+    pub shard: &'a mut Shard,
+    /// The way to the others.
+    pub desk: &'a mut Desk<L, Client>,
+    /// Where connections are watched.
+    pub reactor: &'a Reactor,
+    /// Marks a token as a connection's for the reactor.
+    pub connection_mark: u64,
+    /// Marks a token as a listener's.
+    pub listener_mark: u64,
+}
+
+/// One shard's listeners and connections.
+pub struct HttpFrontend {
+    settings: HttpSettings,
+    listeners: Vec<TcpListener>,
+    /// Accepting failed for want of descriptors: not before the next tick.
+    accept_paused: bool,
+    /// No new connections or requests: the tracker stops.
+    stopping: bool,
+    connections: Slab<Connection>,
+    generation: u32,
+    /// Connections whose answer came from another shard in this turn.
+    resumed: Vec<ConnectionToken>,
+    /// Where the next look at deadlines begins.
+    next_deadline: usize,
+    input: Vec<u8>,
+    out: Vec<u8>,
+    peers: PeerList,
+    hashes: Vec<InfoHash>,
+    files: Vec<(InfoHash, ScrapeCounts)>,
+    stats: Arc<ShardStats>,
+}
+
+impl HttpFrontend {
+    /// A frontend on these listeners, which are non-blocking.
+    #[must_use]
+    pub fn new(settings: HttpSettings, listeners: Vec<TcpListener>, stats: Arc<ShardStats>) -> Self {
+        Self {
+            input: vec![0; settings.max_request_bytes.max(16 << 10)],
+            settings,
+            listeners,
+            accept_paused: false,
+            stopping: false,
+            connections: Slab::new(),
+            generation: 0,
+            resumed: Vec::new(),
+            next_deadline: 0,
+            out: Vec::with_capacity(16 << 10),
+            peers: PeerList::default(),
+            hashes: Vec::new(),
+            files: Vec::new(),
+            stats,
+        }
+    }
+
+    /// The listeners, in the order of their numbers.
+    #[must_use]
+    pub fn listeners(&self) -> &[TcpListener] {
+        &self.listeners
+    }
+
+    /// Accepts what waits at the listener of this number.
+    pub fn accept<L: Lanes>(&mut self, listener: usize, turn: &mut Turn<'_, L>) {
+        for _ in 0..ACCEPT_BATCH {
+            if self.stopping {
+                return;
+            }
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match acceptfrom_with(&self.listeners[listener], flags) {
+                Ok((socket, address)) => {
+                    self.stats.connections_accepted.add(1);
+                    let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
+                    if let Some(peer) = peer {
+                        self.begin(TcpStream::from(socket), peer.ip().to_canonical(), turn);
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
+                    // The listener stays ready: without a pause the loop would
+                    // spin until a descriptor comes free.
+                    self.stats.drop(Protocol::Http, DropReason::AcceptFailed);
+                    self.pause_accept(turn, Interest::Nothing);
+                    return;
+                }
+                // The connection ended while it waited, or its network is in
+                // trouble (accept(2)): try the next one.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Handles what happened on a connection.
+    pub fn ready<L: Lanes>(&mut self, token: ConnectionToken, turn: &mut Turn<'_, L>) {
+        let Some(at) = self.place_of(token) else {
+            return;
+        };
+        let connection = &mut self.connections[at];
+        if connection.interest == Some(Interest::Nothing) {
+            // Only an error or a hang-up is still reported.
+            self.fail(at, DropReason::ConnectionFailed);
+            return;
+        }
+        if connection.has_unwritten() {
+            if connection.write_unwritten().is_err() {
+                self.fail(at, DropReason::ConnectionFailed);
+                return;
+            }
+            self.work(at, turn);
+            return;
+        }
+        self.read(at, turn);
+    }
+
+    /// Takes the answer of another shard. The connection goes on at
+    /// [`HttpFrontend::resume`].
+    pub fn answer(&mut self, token: ConnectionToken, answer: Answer<'_>) {
+        let Some(at) = self.place_of(token) else {
+            self.stats.drop(Protocol::Http, DropReason::ConnectionGone);
+            return;
+        };
+        let connection = &mut self.connections[at];
+        let form = connection.form;
+        let family = AddressFamily::of(&connection.peer);
+        let out = &mut connection.unwritten;
+        let response = wire::begin_response(out, Status::Ok, form.keep_alive);
+        let (action, outcome) = match answer {
+            Answer::Announce(counts, peers) => {
+                request::write_announce(out, &self.settings, &form, counts, peers);
+                (Action::Announce, Outcome::Ok)
+            }
+            Answer::Scrape(hashes, counts) => {
+                self.files.clear();
+                self.files.extend(hashes.iter().copied().zip(counts.iter().copied()));
+                wire::write_scrape(out, &mut self.files);
+                (Action::Scrape, Outcome::Ok)
+            }
+            Answer::Failed => {
+                self.stats.drop(Protocol::Http, DropReason::LaneFull);
+                wire::write_failure(out, request::OVERLOADED, None);
+                (Action::Other, Outcome::Error)
+            }
+        };
+        response.finish(out);
+        self.stats.reply(Protocol::Http, action, family, outcome);
+        connection.phase = Phase::Reading;
+        connection.served = true;
+        connection.last |= !form.keep_alive;
+        self.resumed.push(token);
+    }
+
+    /// Goes on with the connections that were answered in this turn.
+    pub fn resume<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
+        while let Some(token) = self.resumed.pop() {
+            let Some(at) = self.place_of(token) else {
+                continue;
+            };
+            if self.connections[at].write_unwritten().is_err() {
+                self.fail(at, DropReason::ConnectionFailed);
+            } else {
+                self.work(at, turn);
+            }
+        }
+    }
+
+    /// Closes connections whose time is up, a slice of them for each tick: a
+    /// tenth, so that each is looked at about once in ten ticks.
+    pub fn tick<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
+        if self.accept_paused {
+            self.pause_accept(turn, Interest::Read);
+        }
+        let now = milliseconds(turn.now);
+        let places = self.connections.capacity();
+        let slice = (places / 10).max(LEAST_DEADLINES).min(places);
+        for _ in 0..slice {
+            let at = self.next_deadline;
+            self.next_deadline = if at + 1 >= places { 0 } else { at + 1 };
+            if self.connections.get(at).is_some_and(|connection| connection.deadline <= now) {
+                self.time_out(at, turn);
+            }
+        }
+        self.stats.connections_open.set(self.connections.len() as u64);
+    }
+
+    /// Stops listening and reading: requests that were read are still
+    /// answered, idle connections are closed.
+    pub fn stop<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
+        for at in 0..self.listeners.len() {
+            self.accept(at, turn);
+        }
+        self.stopping = true;
+        self.listeners.clear();
+        for at in 0..self.connections.capacity() {
+            let Some(connection) = self.connections.get_mut(at) else {
+                continue;
+            };
+            connection.last = true;
+            if connection.phase == Phase::Lingering {
+                self.close(at);
+            } else if connection.phase == Phase::Reading && !connection.has_unwritten() {
+                // Requests that have arrived are answered before the end.
+                self.read(at, turn);
+                if let Some(connection) = self.connections.get(at)
+                    && connection.phase == Phase::Reading
+                    && !connection.has_unwritten()
+                {
+                    self.close(at);
+                }
+            }
+        }
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn begin<L: Lanes>(&mut self, socket: TcpStream, peer: IpAddr, turn: &mut Turn<'_, L>) {
+        if self.connections.len() >= self.settings.max_connections {
+            self.stats.drop(Protocol::Http, DropReason::ConnectionLimit);
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
+        let at = self.connections.insert(Connection {
+            socket,
+            peer,
+            generation: self.generation,
+            phase: Phase::Reading,
+            deadline: milliseconds(turn.now) + self.settings.read_timeout,
+            unread: Vec::new(),
+            unwritten: Vec::new(),
+            written: 0,
+            form: ReplyForm {
+                keep_alive: false,
+                compact: true,
+                peer_ids: false,
+                family: AddressFamily::of(&peer),
+                external_ip: None,
+            },
+            interest: None,
+            ended: false,
+            last: false,
+            body_follows: false,
+            served: false,
+        });
+        self.read(at, turn);
+    }
+
+    /// Reads once and goes on from there.
+    fn read<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
+        let connection = &mut self.connections[at];
+        let mut input = std::mem::take(&mut self.input);
+        let result = connection.read(&mut input);
+        match result {
+            ReadResult::Failed => self.fail(at, DropReason::ConnectionFailed),
+            ReadResult::Nothing => self.settle(at, turn),
+            ReadResult::End if connection.phase == Phase::Lingering => self.close(at),
+            ReadResult::End => {
+                connection.ended = true;
+                self.settle(at, turn);
+            }
+            ReadResult::Bytes(_) if connection.phase == Phase::Lingering => {}
+            ReadResult::Bytes(count) if connection.phase == Phase::Waiting => {
+                connection.unread.extend_from_slice(&input[..count]);
+                self.settle(at, turn);
+            }
+            ReadResult::Bytes(count) => {
+                if connection.unread.is_empty() {
+                    if connection.served {
+                        connection.deadline = milliseconds(turn.now) + self.settings.read_timeout;
+                    }
+                    let used = self.requests(at, &input[..count], turn);
+                    if let Some(connection) = self.connections.get_mut(at) {
+                        connection.unread.extend_from_slice(&input[used..count]);
+                    }
+                } else {
+                    connection.unread.extend_from_slice(&input[..count]);
+                }
+                self.work(at, turn);
+            }
+        }
+        self.input = input;
+    }
+
+    /// Answers the requests that lie in `unread`, as long as answers can be
+    /// written, and then sees what the connection waits for.
+    fn work<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
+        loop {
+            let Some(connection) = self.connections.get_mut(at) else {
+                return;
+            };
+            let may_go_on = connection.phase == Phase::Reading
+                && !connection.last
+                && !connection.unread.is_empty()
+                && !connection.has_unwritten();
+            if !may_go_on {
+                break;
+            }
+            let mut unread = std::mem::take(&mut connection.unread);
+            let used = self.requests(at, &unread, turn);
+            let Some(connection) = self.connections.get_mut(at) else {
+                return;
+            };
+            unread.drain(..used);
+            connection.unread = unread;
+            if used == 0 {
+                break;
+            }
+        }
+        self.settle(at, turn);
+    }
+
+    /// Handles the requests at the front of `input` and writes their answers;
+    /// returns how many bytes they took. May close the connection.
+    fn requests<L: Lanes>(&mut self, at: usize, input: &[u8], turn: &mut Turn<'_, L>) -> usize {
+        let mut used = 0;
+        self.out.clear();
+        while used < input.len() && self.out.len() < MOST_UNWRITTEN {
+            let connection = &self.connections[at];
+            if connection.last || connection.phase != Phase::Reading {
+                break;
+            }
+            let options = HeadOptions {
+                max_head_bytes: self.settings.max_request_bytes,
+                real_ip_header: self.settings.real_ip_header.as_deref(),
+            };
+            match wire::parse_head(&input[used..], &options) {
+                Ok(HeadStatus::Partial) => break,
+                Ok(HeadStatus::Complete(head)) => {
+                    used += head.head_len;
+                    self.request(at, &head, turn);
+                }
+                Err(error) => {
+                    let family = AddressFamily::of(&connection.peer);
+                    self.stats.request(Protocol::Http, Action::Other, family);
+                    self.stats.reply(Protocol::Http, Action::Other, family, Outcome::Error);
+                    wire::write_status(&mut self.out, error.status(), false, false);
+                    self.connections[at].last = true;
+                }
+            }
+        }
+        let connection = &mut self.connections[at];
+        if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
+            self.fail(at, DropReason::ConnectionFailed);
+        }
+        used
+    }
+
+    /// Closes the connection if it is done; else sees to it that the reactor
+    /// watches for what it waits for, and until when.
+    fn settle<L: Lanes>(&mut self, at: usize, turn: &Turn<'_, L>) {
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        let now = milliseconds(turn.now);
+        let interest = if connection.has_unwritten() {
+            if connection.interest != Some(Interest::Write) {
+                connection.deadline = now + self.settings.write_timeout;
+            }
+            Interest::Write
+        } else if connection.phase == Phase::Waiting {
+            // The desk's patience is the deadline here.
+            connection.deadline = u64::MAX;
+            let full = connection.unread.len() >= self.settings.max_request_bytes;
+            if full || connection.ended {
+                Interest::Nothing
+            } else {
+                Interest::Read
+            }
+        } else if connection.last || connection.ended {
+            let unread = !connection.unread.is_empty() || connection.body_follows;
+            if connection.phase == Phase::Lingering {
+                return;
+            }
+            if connection.ended || !unread || self.stopping {
+                self.close(at);
+                return;
+            }
+            let _ = connection.socket.shutdown(std::net::Shutdown::Write);
+            connection.phase = Phase::Lingering;
+            connection.unread = Vec::new();
+            connection.deadline = now + LINGER_MILLISECONDS;
+            Interest::Read
+        } else {
+            if connection.served && connection.unread.is_empty() {
+                connection.deadline = now + self.settings.idle_timeout;
+            } else if connection.deadline == u64::MAX {
+                connection.deadline = now + self.settings.read_timeout;
+            }
+            Interest::Read
+        };
+        self.watch(at, interest, turn);
+    }
+
+    fn watch<L: Lanes>(&mut self, at: usize, interest: Interest, turn: &Turn<'_, L>) {
+        let connection = &mut self.connections[at];
+        if connection.interest == Some(interest) {
+            return;
+        }
+        let token = ConnectionToken {
+            place: at as u32,
+            generation: connection.generation,
+        };
+        let token = turn.connection_mark | token.to_bits();
+        let result = match connection.interest {
+            None => turn.reactor.add(&connection.socket, token, interest),
+            Some(_) => turn.reactor.modify(&connection.socket, token, interest),
+        };
+        connection.interest = Some(interest);
+        if result.is_err() {
+            self.fail(at, DropReason::ConnectionFailed);
+        }
+    }
+
+    fn time_out<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
+        let connection = &mut self.connections[at];
+        let slow = connection.has_unwritten() || !connection.unread.is_empty() || !connection.served;
+        if connection.phase == Phase::Lingering || !slow {
+            self.close(at);
+            return;
+        }
+        if !connection.has_unwritten() && !connection.unread.is_empty() {
+            // It began a request: say why it gets no answer. Whether the words
+            // arrive matters little.
+            self.out.clear();
+            wire::write_status(&mut self.out, Status::RequestTimeout, false, false);
+            let _ = connection.write_from(&self.out);
+        }
+        let _ = turn;
+        self.fail(at, DropReason::Timeout);
+    }
+
+    fn pause_accept<L: Lanes>(&mut self, turn: &Turn<'_, L>, interest: Interest) {
+        self.accept_paused = interest == Interest::Nothing;
+        for (number, listener) in self.listeners.iter().enumerate() {
+            let token = turn.listener_mark | number as u64;
+            if let Err(error) = turn.reactor.modify(listener, token, interest) {
+                log::error!("cannot watch a listener: {error}");
+            }
+        }
+    }
+
+    fn place_of(&self, token: ConnectionToken) -> Option<usize> {
+        let at = token.place as usize;
+        let connection = self.connections.get(at)?;
+        (connection.generation == token.generation).then_some(at)
+    }
+
+    fn fail(&mut self, at: usize, reason: DropReason) {
+        self.stats.drop(Protocol::Http, reason);
+        self.close(at);
+    }
+
+    fn close(&mut self, at: usize) {
+        // Dropping the socket closes it, which takes it out of the epoll.
+        drop(self.connections.remove(at));
+    }
+}
+
+/// Monotonic milliseconds since the process started.
+fn milliseconds(now: &Now) -> u64 {
+    now.elapsed.as_millis() as u64
+}

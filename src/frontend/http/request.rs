@@ -1,0 +1,226 @@
+//! One HTTP request: from its head to its answer, or to another shard.
+
+use super::connection::{Phase, ReplyForm};
+use super::{ConnectionToken, HttpFrontend, HttpSettings, Turn};
+use crate::bittorrent::{AddressFamily, AnnounceCounts};
+use crate::frontend::Client;
+use crate::frontend::desk::{Answer, Asked, Lanes};
+use crate::protocol::http::{
+    self as wire, AnnounceQuery, AnnounceReply, Failure, Head, Method, RouteKind, Status,
+};
+use crate::shard::exchange::PeerList;
+use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
+use std::net::IpAddr;
+
+/// The failure reason when another shard has too much to do.
+pub(super) const OVERLOADED: &str = "tracker overloaded";
+
+/// What `GET /` says.
+const WELCOME: &str = concat!(
+    "This is karuta ",
+    env!("CARGO_PKG_VERSION"),
+    ", a BitTorrent tracker. Add its announce URL to a torrent; there is nothing to browse here.\n"
+);
+
+impl HttpFrontend {
+    /// Answers a request into `self.out`, or leaves its connection waiting.
+    pub(super) fn request<L: Lanes>(&mut self, at: usize, head: &Head<'_>, turn: &mut Turn<'_, L>) {
+        let peer = self.connections[at].peer;
+        let family = AddressFamily::of(&peer);
+        let keep_alive = self.settings.enable_keepalive && head.keep_alive && !self.stopping;
+        self.connections[at].form = ReplyForm {
+            keep_alive,
+            compact: true,
+            peer_ids: false,
+            family,
+            external_ip: None,
+        };
+        self.connections[at].body_follows |= head.has_body;
+        let route = self.settings.routes.find(head.path).map(|route| route.kind);
+        let action = match route {
+            _ if head.method != Method::Get => Action::Other,
+            Some(RouteKind::Announce) => Action::Announce,
+            Some(RouteKind::Scrape) => Action::Scrape,
+            None => Action::Other,
+        };
+        self.stats.request(Protocol::Http, action, family);
+        let result = match action {
+            Action::Announce => self.announce(at, head, peer, turn),
+            Action::Scrape => self.scrape(at, head, family, turn),
+            _ => {
+                let ok = self.other(head, keep_alive);
+                let outcome = if ok { Outcome::Ok } else { Outcome::Error };
+                self.stats.reply(Protocol::Http, action, family, outcome);
+                self.answered(at, keep_alive);
+                return;
+            }
+        };
+        match result {
+            Ok(Handled::Answered) => {
+                self.stats.reply(Protocol::Http, action, family, Outcome::Ok);
+                self.answered(at, keep_alive);
+            }
+            Ok(Handled::Waiting) => self.connections[at].phase = Phase::Waiting,
+            Err(reason) => {
+                let response = wire::begin_response(&mut self.out, Status::Ok, keep_alive);
+                wire::write_failure(&mut self.out, reason, None);
+                response.finish(&mut self.out);
+                self.stats.reply(Protocol::Http, action, family, Outcome::Error);
+                self.answered(at, keep_alive);
+            }
+        }
+    }
+
+    fn answered(&mut self, at: usize, keep_alive: bool) {
+        let connection = &mut self.connections[at];
+        connection.served = true;
+        connection.last |= !keep_alive;
+    }
+
+    /// Anything that is neither announce nor scrape; returns whether it was
+    /// the welcome page.
+    fn other(&mut self, head: &Head<'_>, keep_alive: bool) -> bool {
+        let is_head = head.method == Method::Head;
+        let status = match head.method {
+            Method::Get if head.path == "/" => {
+                wire::write_text(&mut self.out, Status::Ok, keep_alive, is_head, WELCOME);
+                return true;
+            }
+            Method::Get => Status::NotFound,
+            _ => Status::MethodNotAllowed,
+        };
+        wire::write_status(&mut self.out, status, keep_alive, is_head);
+        false
+    }
+
+    fn announce<L: Lanes>(
+        &mut self,
+        at: usize,
+        head: &Head<'_>,
+        peer: IpAddr,
+        turn: &mut Turn<'_, L>,
+    ) -> Result<Handled, &'static str> {
+        let query = wire::parse_announce(head.query, self.settings.num_want).map_err(Failure::as_str)?;
+        let ip = wire::resolve_address(
+            &query.claimed,
+            self.settings.allow_ip_spoofing,
+            head.real_ip,
+            peer,
+        )
+        .map_err(Failure::as_str)?;
+        let announce = query.to_announce(ip);
+        let form = self.form(at, &query, ip);
+        let owner = turn.shard.owners().owner(&announce.info_hash);
+        if owner == turn.shard.id() {
+            self.peers.clear();
+            let counts = turn.shard.announce(turn.now.seconds, &announce, &mut self.peers);
+            let response = wire::begin_response(&mut self.out, Status::Ok, form.keep_alive);
+            write_announce(&mut self.out, &self.settings, &form, counts, &self.peers);
+            response.finish(&mut self.out);
+            return Ok(Handled::Answered);
+        }
+        self.stats.cross_shard_request(Protocol::Http);
+        let client = Client::Http(self.token(at));
+        match turn.desk.announce(turn.now.seconds, owner, &announce, client) {
+            Asked::Waiting => Ok(Handled::Waiting),
+            Asked::Refused => {
+                self.stats.drop(Protocol::Http, DropReason::LaneFull);
+                Err(OVERLOADED)
+            }
+        }
+    }
+
+    fn scrape<L: Lanes>(
+        &mut self,
+        at: usize,
+        head: &Head<'_>,
+        family: AddressFamily,
+        turn: &mut Turn<'_, L>,
+    ) -> Result<Handled, &'static str> {
+        self.hashes.clear();
+        let hashes = &mut self.hashes;
+        wire::parse_scrape(head.query, self.settings.max_scrape_hashes, |hash| hashes.push(hash))
+            .map_err(Failure::as_str)?;
+        let (id, owners) = (turn.shard.id(), *turn.shard.owners());
+        if self.hashes.iter().any(|hash| owners.owner(hash) != id) {
+            self.stats.cross_shard_request(Protocol::Http);
+        }
+        let client = Client::Http(self.token(at));
+        let keep_alive = self.connections[at].form.keep_alive;
+        let (out, files, stats) = (&mut self.out, &mut self.files, &self.stats);
+        let mut result = Ok(Handled::Waiting);
+        turn.desk.scrape(
+            turn.now.seconds,
+            turn.shard,
+            family,
+            self.hashes.iter().copied(),
+            client,
+            |_, answer| {
+                if let Answer::Scrape(hashes, counts) = answer {
+                    files.clear();
+                    files.extend(hashes.iter().copied().zip(counts.iter().copied()));
+                    let response = wire::begin_response(out, Status::Ok, keep_alive);
+                    wire::write_scrape(out, files);
+                    response.finish(out);
+                    result = Ok(Handled::Answered);
+                } else {
+                    stats.drop(Protocol::Http, DropReason::LaneFull);
+                    result = Err(OVERLOADED);
+                }
+            },
+        );
+        result
+    }
+
+    fn token(&self, at: usize) -> ConnectionToken {
+        ConnectionToken {
+            place: at as u32,
+            generation: self.connections[at].generation,
+        }
+    }
+
+    /// Remembers how the announce in hand is to be answered.
+    fn form(&mut self, at: usize, query: &AnnounceQuery<'_>, ip: IpAddr) -> ReplyForm {
+        let form = &mut self.connections[at].form;
+        form.compact = query.compact;
+        form.peer_ids = !query.no_peer_id;
+        form.family = AddressFamily::of(&ip);
+        form.external_ip = self.settings.external_ip.then_some(ip);
+        *form
+    }
+}
+
+/// Whether a request has its answer.
+pub(super) enum Handled {
+    /// It is in `out`.
+    Answered,
+    /// It comes from another shard.
+    Waiting,
+}
+
+/// Appends the body of an announce reply.
+pub(super) fn write_announce(
+    out: &mut Vec<u8>,
+    settings: &HttpSettings,
+    form: &ReplyForm,
+    counts: AnnounceCounts,
+    peers: &PeerList,
+) {
+    let ids: &[u8] = if form.peer_ids { &peers.ids } else { &[] };
+    let mut reply = AnnounceReply {
+        counts,
+        interval_seconds: settings.interval_seconds,
+        min_interval_seconds: settings.min_interval_seconds,
+        external_ip: form.external_ip,
+        ..AnnounceReply::default()
+    };
+    match form.family {
+        AddressFamily::V4 => (reply.peers, reply.peer_ids) = (&peers.compact, ids),
+        AddressFamily::V6 => (reply.peers6, reply.peer_ids6) = (&peers.compact, ids),
+    }
+    if form.compact {
+        wire::write_announce_compact(out, &reply);
+    } else {
+        wire::write_announce_dictionary(out, &reply);
+    }
+}

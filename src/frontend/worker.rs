@@ -1,0 +1,330 @@
+//! One shard's main loop: waits for sockets, lanes and the tick, and feeds the
+//! frontends. The only task of its executor.
+//!
+//! A turn: handle what is ready, then what came over the lanes, then the tick,
+//! then ring the bells of those that were sent something. Every step is
+//! bounded, so that no source starves another.
+
+use super::Client;
+use super::desk::{Answer, Desk, Lanes};
+use super::http::{ConnectionToken, HttpFrontend, Turn};
+use super::udp::UdpFrontend;
+use crate::runtime::clock::{Clock, Now};
+use crate::runtime::executor;
+use crate::runtime::mesh::{Bell, Port};
+use crate::runtime::reactor::{Interest, Reactor};
+use crate::shard::Shard;
+use crate::shard::exchange::Exchange;
+use crate::shard::owner::ShardId;
+use crate::sys::datagram::BATCH;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How often a shard sweeps a slice and looks at deadlines.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Batches that one UDP socket may have in one turn before others get theirs.
+const UDP_BATCHES: usize = 4;
+
+/// Messages from the lanes that are handled in one turn.
+const LANE_BATCH: usize = 256;
+
+/// How long a stopping shard waits for answers that are still under way.
+const STOP_PATIENCE: Duration = Duration::from_millis(700);
+
+/// Marks in the upper two bits of a reactor token.
+const MARK_SHIFT: u32 = 62;
+const UDP_MARK: u64 = 0;
+const LISTENER_MARK: u64 = 1 << MARK_SHIFT;
+const CONNECTION_MARK: u64 = 2 << MARK_SHIFT;
+
+impl Lanes for Port<Box<Exchange>> {
+    fn shards(&self) -> usize {
+        Self::shards(self)
+    }
+
+    fn send(&mut self, to: ShardId, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
+        Self::send(self, to, exchange)
+    }
+
+    fn receive(&mut self) -> Option<Box<Exchange>> {
+        Self::receive(self)
+    }
+}
+
+/// How the tracker is told to stop, shared by all shards and the control.
+#[derive(Debug)]
+pub struct Stop {
+    stopping: AtomicBool,
+    /// Shards that may still be waiting for another's answer.
+    busy: AtomicUsize,
+    bells: Vec<Arc<Bell>>,
+}
+
+impl Stop {
+    /// For the shards of these bells.
+    #[must_use]
+    pub fn new(bells: Vec<Arc<Bell>>) -> Self {
+        Self {
+            stopping: AtomicBool::new(false),
+            busy: AtomicUsize::new(bells.len()),
+            bells,
+        }
+    }
+
+    /// Tells all shards to finish what they have and end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Says that one shard waits for nobody any more.
+    fn done(&self) {
+        if self.busy.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.ring();
+        }
+    }
+
+    fn all_done(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) == 0
+    }
+
+    fn ring(&self) {
+        for bell in &self.bells {
+            bell.ring();
+        }
+    }
+}
+
+/// Everything that one shard's loop works with.
+pub struct Worker {
+    /// The shard.
+    pub shard: Shard,
+    /// Its UDP sockets.
+    pub udp: Option<UdpFrontend>,
+    /// Its HTTP listeners and connections.
+    pub http: Option<HttpFrontend>,
+    /// Its end of the mesh.
+    pub desk: Desk<Port<Box<Exchange>>, Client>,
+    /// Where it waits.
+    pub reactor: Reactor,
+    /// The tracker's clock.
+    pub clock: Clock,
+    /// How it is told to stop.
+    pub stop: Arc<Stop>,
+    /// Time that the sweep has taken since its last pass ended.
+    pub pass_nanoseconds: u64,
+}
+
+impl Worker {
+    /// Runs until [`Stop::stop`], then finishes what is under way.
+    ///
+    /// # Errors
+    /// When the sockets cannot be watched or waiting fails; the shard cannot
+    /// go on then.
+    pub async fn run(mut self) -> io::Result<()> {
+        self.watch_sockets()?;
+        let mut last_tick = self.clock.now();
+        let mut last_expiry = last_tick.seconds;
+        let mut stopping: Option<Stopping> = None;
+        loop {
+            let (desk, stop) = (&mut self.desk, &self.stop);
+            let lanes = desk.lanes();
+            let told = stopping.is_some();
+            let woken = self
+                .reactor
+                .wait(|| lanes.waiting() > 0 || (!told && stop.is_stopping()))
+                .await?;
+            let now = self.clock.now();
+            self.sockets(&now);
+            self.lanes(&now);
+            if woken.tick {
+                let since = now.elapsed.saturating_sub(last_tick.elapsed);
+                last_tick = now;
+                self.tick(&now, since);
+                if now.seconds != last_expiry {
+                    last_expiry = now.seconds;
+                    self.expire(&now);
+                }
+            }
+            let rung = self.desk.lanes().ring();
+            self.shard.stats().wakeups.add(rung as u64);
+            if self.stop.is_stopping() && self.stopped(&now, &mut stopping) {
+                return Ok(());
+            }
+            executor::breathe().await;
+        }
+    }
+
+    fn watch_sockets(&self) -> io::Result<()> {
+        if let Some(udp) = &self.udp {
+            for (number, socket) in udp.sockets().enumerate() {
+                self.reactor.add(socket, UDP_MARK | number as u64, Interest::Read)?;
+            }
+        }
+        if let Some(http) = &self.http {
+            for (number, listener) in http.listeners().iter().enumerate() {
+                let token = LISTENER_MARK | number as u64;
+                self.reactor.add(listener.as_fd(), token, Interest::Read)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles the sockets that the last wait found ready.
+    fn sockets(&mut self, now: &Now) {
+        for at in 0..self.reactor.ready().len() {
+            let token = self.reactor.ready()[at];
+            let number = token & !(3 << MARK_SHIFT);
+            match token >> MARK_SHIFT << MARK_SHIFT {
+                UDP_MARK => self.datagrams(number as usize, now),
+                LISTENER_MARK => self.http(now, |http, turn| http.accept(number as usize, turn)),
+                _ => self.http(now, |http, turn| {
+                    http.ready(ConnectionToken::from_bits(number), turn);
+                }),
+            }
+        }
+    }
+
+    fn datagrams(&mut self, endpoint: usize, now: &Now) {
+        let Some(udp) = &mut self.udp else {
+            return;
+        };
+        for _ in 0..UDP_BATCHES {
+            match udp.serve(endpoint, now, &mut self.shard, &mut self.desk) {
+                Ok(BATCH) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    // An error that an earlier send left on the socket, or
+                    // memory pressure; the socket stays usable.
+                    log::debug!("receiving datagrams: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn http(
+        &mut self,
+        now: &Now,
+        act: impl FnOnce(&mut HttpFrontend, &mut Turn<'_, Port<Box<Exchange>>>),
+    ) {
+        if let Some(http) = &mut self.http {
+            let mut turn = Turn {
+                now,
+                shard: &mut self.shard,
+                desk: &mut self.desk,
+                reactor: &self.reactor,
+                connection_mark: CONNECTION_MARK,
+                listener_mark: LISTENER_MARK,
+            };
+            act(http, &mut turn);
+        }
+    }
+
+    /// Handles what came from other shards.
+    fn lanes(&mut self, now: &Now) {
+        let depth = self.desk.lanes().waiting();
+        self.shard.stats().lane_depth(depth as u64);
+        if depth == 0 {
+            return;
+        }
+        let (udp, http) = (&mut self.udp, &mut self.http);
+        self.desk.drain(now.seconds, &mut self.shard, LANE_BATCH, |client, answer| {
+            deliver(udp, http, client, answer);
+        });
+        self.after_answers(now);
+    }
+
+    /// Gives up on answers that do not come.
+    fn expire(&mut self, now: &Now) {
+        let (udp, http) = (&mut self.udp, &mut self.http);
+        let given_up = self.desk.expire(now.seconds, |client, answer| {
+            deliver(udp, http, client, answer);
+        });
+        if given_up > 0 {
+            self.after_answers(now);
+        }
+    }
+
+    fn after_answers(&mut self, now: &Now) {
+        if let Some(udp) = &mut self.udp {
+            udp.flush_all();
+        }
+        self.http(now, HttpFrontend::resume);
+    }
+
+    fn tick(&mut self, now: &Now, since: Duration) {
+        let before = self.clock.elapsed();
+        let report = self.shard.tick(now.seconds, since.as_millis() as u64);
+        let took = self.clock.elapsed().saturating_sub(before).as_nanos() as u64;
+        let sweep = &self.shard.stats().sweep;
+        sweep.slice(took, report.expired_peers as u64);
+        self.pass_nanoseconds += took;
+        if report.wrapped {
+            sweep.pass(std::mem::take(&mut self.pass_nanoseconds));
+        }
+        self.http(now, HttpFrontend::tick);
+    }
+
+    /// One turn of a stopping shard; returns whether it may end.
+    fn stopped(&mut self, now: &Now, stopping: &mut Option<Stopping>) -> bool {
+        let state = match stopping {
+            Some(state) => state,
+            None => {
+                // What has arrived is still answered.
+                let endpoints = self.udp.as_ref().map_or(0, |udp| udp.sockets().count());
+                for endpoint in 0..endpoints {
+                    self.datagrams(endpoint, now);
+                }
+                self.http(now, HttpFrontend::stop);
+                self.desk.lanes().ring();
+                stopping.insert(Stopping {
+                    deadline: now.elapsed + STOP_PATIENCE,
+                    done: false,
+                })
+            }
+        };
+        let connections = self.http.as_ref().map_or(0, HttpFrontend::connections);
+        let late = now.elapsed >= state.deadline;
+        if !state.done && (late || (self.desk.waiting() == 0 && connections == 0)) {
+            state.done = true;
+            self.stop.done();
+        }
+        late || self.stop.all_done()
+    }
+}
+
+/// How far a shard has come in stopping.
+struct Stopping {
+    deadline: Duration,
+    /// It has told the others that it waits for nobody.
+    done: bool,
+}
+
+fn deliver(
+    udp: &mut Option<UdpFrontend>,
+    http: &mut Option<HttpFrontend>,
+    client: Client,
+    answer: Answer<'_>,
+) {
+    match client {
+        Client::Udp(client) => {
+            if let Some(udp) = udp {
+                udp.answer(&client, &answer);
+            }
+        }
+        Client::Http(token) => {
+            if let Some(http) = http {
+                http.answer(token, answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! Starts the tracker and stops it in reverse: probes the host, binds every
+//! socket in shard order, builds the mesh, starts the shards and the control.
+//!
+//! All sockets are bound here, on the starting thread, for two reasons: a port
+//! in use is an error before anything runs, and the kernel's steering program
+//! names sockets by the order in which their group was bound.
+
+use crate::bittorrent::AddressFamily;
+use crate::config::{Config, Steering};
+use crate::control::{metrics, metrics_server::MetricsServer};
+use crate::frontend::desk::Desk;
+use crate::frontend::http::{HttpFrontend, HttpSettings};
+use crate::frontend::udp::{UdpFrontend, UdpSettings};
+use crate::frontend::worker::{Stop, TICK, Worker};
+use crate::protocol::http::{NumWantLimits, Routes};
+use crate::protocol::udp::ConnectionIds;
+use crate::runtime::clock::Clock;
+use crate::runtime::executor;
+use crate::runtime::mesh::{self, Bell};
+use crate::runtime::reactor::Reactor;
+use crate::shard::owner::OwnerMap;
+use crate::shard::stats::ShardStats;
+use crate::shard::{Shard, ShardSettings};
+use crate::sys::{self, socket::UdpOptions};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why the tracker could not start: one line, with the remedy.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A tracker that runs.
+pub struct Tracker {
+    stop: Arc<Stop>,
+    ended: Receiver<io::Result<()>>,
+    shards: usize,
+    metrics: Option<MetricsServer>,
+    /// The UDP addresses that are served, with the ports that were taken.
+    pub udp: Vec<SocketAddr>,
+    /// The HTTP addresses that are served, with the ports that were taken.
+    pub http: Vec<SocketAddr>,
+    /// Where metrics are served.
+    pub metrics_address: Option<SocketAddr>,
+    /// The counters of each shard.
+    pub stats: Vec<Arc<ShardStats>>,
+    /// Whether the kernel steers UDP requests to their owners.
+    pub steered: bool,
+    announce_path: String,
+}
+
+/// Stops a tracker from another thread.
+#[derive(Clone)]
+pub struct Stopper(Arc<Stop>);
+
+impl Stopper {
+    /// Tells the tracker to finish what is under way and end.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl Tracker {
+    /// Starts a tracker; returns once every socket is bound.
+    ///
+    /// # Errors
+    /// What stands in the way, with the remedy.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        executor::probe().map_err(|reason| StartError(reason.to_string()))?;
+        sys::probe::raise_open_files();
+        let cores = Cores::find(config.shards)?;
+        let shards = cores.shards;
+        let seeds = Seeds::draw(shards)?;
+        let owners = OwnerMap::new(seeds.owner_key, shards);
+        let mut sockets = Sockets::bind(config, shards)?;
+        let steered = sockets.steer(config, &owners);
+        let metrics_listener = bind_metrics(config)?;
+
+        let bells = (0..shards).map(|_| Bell::new().map(Arc::new)).collect::<io::Result<Vec<_>>>();
+        let bells = bells.map_err(|error| out_of("event descriptors", &error))?;
+        let stop = Arc::new(Stop::new(bells.clone()));
+        let lane_length = mesh::lane_length(shards);
+        let ports = mesh::mesh(&bells, lane_length);
+        let stats: Vec<_> = (0..shards).map(|_| Arc::new(ShardStats::default())).collect();
+        let clock = Clock::start();
+        let settings = Settings::new(config, &seeds)?;
+        let (ending, ended) = unbounded();
+
+        let (udp, http) = (sockets.udp_addresses.clone(), sockets.http_addresses.clone());
+        for (id, port) in ports.into_iter().enumerate() {
+            let reactor = Reactor::new(bells[id].clone(), TICK)
+                .map_err(|error| out_of("file descriptors", &error))?;
+            let shard_stats = stats[id].clone();
+            let worker = WorkerParts {
+                shard: Shard::new(id, owners, &settings.shard, seeds.shards[id], shard_stats.clone()),
+                udp: settings.udp.clone().map(|settings| {
+                    UdpFrontend::new(settings, sockets.take_udp(id), shard_stats.clone())
+                }),
+                http: settings.http.clone().map(|settings| {
+                    HttpFrontend::new(settings, sockets.take_http(id), shard_stats.clone())
+                }),
+                desk: Desk::new(id, port, lane_length),
+                reactor,
+                clock,
+                stop: stop.clone(),
+            };
+            start_shard(id, cores.core(id), worker, ending.clone())?;
+        }
+        let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let metrics = start_metrics(metrics_listener, &stats, clock)?;
+        Ok(Self {
+            stop,
+            ended,
+            shards,
+            metrics,
+            udp,
+            http,
+            metrics_address,
+            stats,
+            steered,
+            announce_path: config
+                .http
+                .as_ref()
+                .and_then(|http| http.announce_routes.first().cloned())
+                .unwrap_or_else(|| "/announce".to_owned()),
+        })
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub const fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// The URLs to put into torrents, with a word on what they stand for.
+    #[must_use]
+    pub fn announce_urls(&self) -> Vec<String> {
+        let url = |scheme: &str, path: &str, address: &SocketAddr| {
+            let port = address.port();
+            match address {
+                SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!(
+                    "{scheme}://127.0.0.1:{port}{path} (and every other IPv4 address of this host)"
+                ),
+                SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!(
+                    "{scheme}://[::1]:{port}{path} (and every other IPv6 address of this host)"
+                ),
+                address => format!("{scheme}://{address}{path}"),
+            }
+        };
+        let udp = self.udp.iter().map(|address| url("udp", "/announce", address));
+        let http = self.http.iter().map(|address| url("http", &self.announce_path, address));
+        udp.chain(http).collect()
+    }
+
+    /// What stops it from another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.clone())
+    }
+
+    /// Waits until all shards have ended: after a stop, or because one failed.
+    ///
+    /// # Errors
+    /// The first failure of a shard.
+    pub fn wait(mut self) -> Result<(), StartError> {
+        let mut result = Ok(());
+        for _ in 0..self.shards {
+            match self.ended.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    self.stop.stop();
+                    if result.is_ok() {
+                        result = Err(StartError(format!("a shard failed: {error}")));
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        if let Some(metrics) = self.metrics.take() {
+            metrics.stop();
+        }
+        result
+    }
+
+    /// Stops it and waits for its end.
+    ///
+    /// # Errors
+    /// The first failure of a shard.
+    pub fn stop(self) -> Result<(), StartError> {
+        self.stop.stop();
+        self.wait()
+    }
+}
+
+/// How many shards there are and where they run.
+struct Cores {
+    shards: usize,
+    allowed: Vec<usize>,
+}
+
+impl Cores {
+    fn find(asked: usize) -> Result<Self, StartError> {
+        let allowed = sys::cpu::allowed().unwrap_or_default();
+        let usable = sys::cpu::quota().map_or(allowed.len(), |quota| quota.min(allowed.len()));
+        let shards = if asked == 0 { usable.max(1) } else { asked };
+        if shards > OwnerMap::MAX_SHARDS {
+            return Err(StartError(format!(
+                "shards: {shards} is more than {}",
+                OwnerMap::MAX_SHARDS
+            )));
+        }
+        Ok(Self { shards, allowed })
+    }
+
+    /// The core of a shard; with more shards than cores they take turns.
+    fn core(&self, shard: usize) -> Option<usize> {
+        let at = shard.checked_rem(self.allowed.len())?;
+        self.allowed.get(at).copied()
+    }
+}
+
+/// Everything random, drawn once.
+struct Seeds {
+    owner_key: u32,
+    connection_key: [u8; 16],
+    shards: Vec<u64>,
+}
+
+impl Seeds {
+    fn draw(shards: usize) -> Result<Self, StartError> {
+        let mut bytes = vec![0u8; 20 + shards * 8];
+        getrandom::fill(&mut bytes)
+            .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
+        let (key, rest) = bytes.split_at(4);
+        let (connection_key, rest) = rest.split_at(16);
+        Ok(Self {
+            owner_key: key.iter().fold(0, |key, &byte| key << 8 | u32::from(byte)),
+            connection_key: std::array::from_fn(|at| connection_key[at]),
+            shards: rest
+                .chunks_exact(8)
+                .map(|chunk| chunk.iter().fold(0, |seed, &byte| seed << 8 | u64::from(byte)))
+                .collect(),
+        })
+    }
+}
+
+/// The configuration in the form that the parts of a shard take.
+struct Settings {
+    shard: ShardSettings,
+    udp: Option<UdpSettings>,
+    http: Option<HttpSettings>,
+}
+
+impl Settings {
+    fn new(config: &Config, seeds: &Seeds) -> Result<Self, StartError> {
+        let storage = &config.storage.config;
+        let interval_seconds = whole_seconds(config.announce_interval);
+        let min_interval_seconds = whole_seconds(config.min_announce_interval);
+        let shard = ShardSettings {
+            peer_lifetime_seconds: whole_seconds(storage.peer_lifetime),
+            downloads_lifetime_seconds: whole_seconds(storage.downloads_lifetime),
+            sweep_seconds: whole_seconds(storage.gc_interval),
+            peer_ids: storage.peer_ids,
+            max_peers: storage.max_peers as u64,
+            max_swarms: storage.max_swarms as u64,
+        };
+        let udp = config.udp.as_ref().map(|udp| {
+            let skew = udp.max_clock_skew.as_secs();
+            UdpSettings {
+                interval_seconds,
+                connection_ids: match udp.private_key.is_empty() {
+                    true => ConnectionIds::new(seeds.connection_key, skew),
+                    false => ConnectionIds::from_secret(udp.private_key.expose().as_bytes(), skew),
+                },
+                allow_ip_spoofing: udp.allow_ip_spoofing,
+                default_num_want: udp.default_numwant,
+                max_num_want: udp.max_numwant,
+                max_scrape_hashes: udp.max_scrape_infohashes,
+                max_packet_bytes: [udp.max_packet_bytes_ipv4, udp.max_packet_bytes_ipv6],
+            }
+        });
+        let http = match &config.http {
+            None => None,
+            Some(http) => Some(HttpSettings {
+                interval_seconds,
+                min_interval_seconds,
+                routes: Routes::compile(&http.announce_routes, &http.scrape_routes)
+                    .map_err(|error| StartError(error.to_string()))?,
+                num_want: NumWantLimits {
+                    default: http.default_numwant,
+                    max: http.max_numwant,
+                },
+                max_scrape_hashes: http.max_scrape_infohashes,
+                allow_ip_spoofing: http.allow_ip_spoofing,
+                real_ip_header: Some(http.real_ip_header.clone()).filter(|name| !name.is_empty()),
+                enable_keepalive: http.enable_keepalive,
+                read_timeout: http.read_timeout.as_millis() as u64,
+                write_timeout: http.write_timeout.as_millis() as u64,
+                idle_timeout: http.idle_timeout.as_millis() as u64,
+                max_connections: http.max_connections,
+                max_request_bytes: http.max_request_bytes,
+                external_ip: http.external_ip,
+            }),
+        };
+        Ok(Self { shard, udp, http })
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// Every listening socket, `[address][shard]`, until the shards take theirs.
+#[derive(Default)]
+struct Sockets {
+    udp_addresses: Vec<SocketAddr>,
+    http_addresses: Vec<SocketAddr>,
+    udp: Vec<Vec<Option<UdpSocket>>>,
+    http: Vec<Vec<Option<TcpListener>>>,
+}
+
+impl Sockets {
+    fn bind(config: &Config, shards: usize) -> Result<Self, StartError> {
+        let mut sockets = Self::default();
+        if let Some(udp) = &config.udp {
+            for &address in &udp.addr {
+                let options = UdpOptions {
+                    receive_buffer_bytes: udp.receive_buffer_bytes,
+                    send_buffer_bytes: udp.send_buffer_bytes,
+                    packet_info: address.ip().is_unspecified(),
+                };
+                let bind = |address| sys::socket::udp(address, options);
+                let Some(group) = bind_group("udp", address, false, shards, udp.addr.len(), bind, UdpSocket::local_addr)?
+                else {
+                    continue;
+                };
+                if let Some(first) = group.sockets.first().and_then(Option::as_ref) {
+                    warn_of_small_buffer(first, group.address, udp.receive_buffer_bytes);
+                }
+                sockets.udp_addresses.push(group.address);
+                sockets.udp.push(group.sockets);
+            }
+        }
+        if let Some(http) = &config.http {
+            for &address in &http.addr {
+                let local = TcpListener::local_addr;
+                let group = bind_group("http", address, true, shards, http.addr.len(), sys::socket::tcp, local)?;
+                if let Some(group) = group {
+                    sockets.http_addresses.push(group.address);
+                    sockets.http.push(group.sockets);
+                }
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// Attaches the steering program to every UDP group; returns whether UDP
+    /// requests now reach their owners without crossing shards.
+    fn steer(&mut self, config: &Config, owners: &OwnerMap) -> bool {
+        let wanted = config.udp.as_ref().is_some_and(|udp| udp.steering == Steering::Kernel);
+        if owners.shards() == 1 {
+            return true;
+        }
+        if !wanted {
+            return false;
+        }
+        let program = owners.steering_program();
+        for group in &self.udp {
+            let Some(Some(first)) = group.first() else {
+                continue;
+            };
+            if let Err(error) = sys::steering::attach(first, &program) {
+                log::warn!(
+                    "the kernel does not steer UDP requests to their shards ({error}): they cross \
+                     shards instead, which costs throughput; set udp.steering to off to accept this"
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take_udp(&mut self, shard: usize) -> Vec<(UdpSocket, AddressFamily)> {
+        let taken = self.udp.iter_mut().zip(&self.udp_addresses);
+        taken
+            .filter_map(|(group, address)| {
+                let socket = group.get_mut(shard)?.take()?;
+                Some((socket, AddressFamily::of(&address.ip())))
+            })
+            .collect()
+    }
+
+    fn take_http(&mut self, shard: usize) -> Vec<TcpListener> {
+        self.http.iter_mut().filter_map(|group| group.get_mut(shard)?.take()).collect()
+    }
+}
+
+/// The sockets of one address, in shard order.
+struct Group<S> {
+    address: SocketAddr,
+    sockets: Vec<Option<S>>,
+}
+
+/// Binds one socket for each shard to an address. `None` when it is the IPv6
+/// wildcard on a host without IPv6, and there are other addresses.
+fn bind_group<S>(
+    name: &str,
+    address: SocketAddr,
+    stream: bool,
+    shards: usize,
+    addresses: usize,
+    bind: impl Fn(SocketAddr) -> io::Result<S>,
+    local: impl Fn(&S) -> io::Result<SocketAddr>,
+) -> Result<Option<Group<S>>, StartError> {
+    let all = || -> io::Result<Group<S>> {
+        if address.port() != 0 {
+            // With SO_REUSEPORT a second tracker could join the group and take
+            // a part of the requests unnoticed.
+            sys::socket::probe_free(address, stream)?;
+        }
+        let first = bind(address)?;
+        let address = local(&first)?;
+        let mut sockets = vec![Some(first)];
+        for _ in 1..shards {
+            sockets.push(Some(bind(address)?));
+        }
+        Ok(Group { address, sockets })
+    };
+    match all() {
+        Ok(group) => Ok(Some(group)),
+        Err(error)
+            if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                && address.is_ipv6()
+                && address.ip().is_unspecified()
+                && addresses > 1 =>
+        {
+            log::warn!("this host has no IPv6: {name}.addr {address} is left out");
+            Ok(None)
+        }
+        Err(error) => Err(StartError(format!("{name}.addr {address}: {}", bind_remedy(&error, address)))),
+    }
+}
+
+fn bind_remedy(error: &io::Error, address: SocketAddr) -> String {
+    let port = address.port();
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => format!(
+            "the port is in use by another program (ss -lntup 'sport = :{port}' tells which): stop \
+             it or choose another port"
+        ),
+        Some(libc::EACCES) => format!(
+            "no permission to use a port below 1024: give the program CAP_NET_BIND_SERVICE or use a \
+             port other than {port}"
+        ),
+        Some(libc::EADDRNOTAVAIL) => "this host has no such address (ip addr lists them)".to_owned(),
+        Some(libc::EAFNOSUPPORT) => "this host does not speak this address family".to_owned(),
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "out of file descriptors: raise the limit (ulimit -n, or LimitNOFILE= in the systemd unit)".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn warn_of_small_buffer(socket: &UdpSocket, address: SocketAddr, asked: usize) {
+    if let Ok(granted) = sys::socket::receive_buffer_bytes(socket)
+        && granted < asked
+    {
+        log::warn!(
+            "udp {address}: the receive buffer is {granted} bytes instead of {asked}: bursts may be \
+             lost; raise it with sysctl net.core.rmem_max={asked}"
+        );
+    }
+}
+
+fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    if config.metrics_addr.is_empty() {
+        return Ok(None);
+    }
+    TcpListener::bind(&*config.metrics_addr).map(Some).map_err(|error| {
+        let address = config.metrics_addr[0];
+        StartError(format!("metrics_addr {address}: {}", bind_remedy(&error, address)))
+    })
+}
+
+fn start_metrics(
+    listener: Option<TcpListener>,
+    stats: &[Arc<ShardStats>],
+    clock: Clock,
+) -> Result<Option<MetricsServer>, StartError> {
+    let Some(listener) = listener else {
+        return Ok(None);
+    };
+    let stats = stats.to_vec();
+    let render = move || metrics::encode(&stats, env!("CARGO_PKG_VERSION"), clock.elapsed());
+    MetricsServer::start(listener, Arc::new(render))
+        .map(Some)
+        .map_err(|error| out_of("threads", &error))
+}
+
+fn out_of(what: &str, error: &io::Error) -> StartError {
+    StartError(format!("out of {what} ({error}): raise the process's limits (ulimit -a shows them)"))
+}
+
+/// A worker but for what must be made on its own thread.
+struct WorkerParts {
+    shard: Shard,
+    udp: Option<UdpFrontend>,
+    http: Option<HttpFrontend>,
+    desk: Desk<mesh::Port<Box<crate::shard::exchange::Exchange>>, crate::frontend::Client>,
+    reactor: Reactor,
+    clock: Clock,
+    stop: Arc<Stop>,
+}
+
+fn start_shard(
+    id: usize,
+    core: Option<usize>,
+    parts: WorkerParts,
+    ending: Sender<io::Result<()>>,
+) -> Result<(), StartError> {
+    let WorkerParts { shard, udp, http, desk, reactor, clock, stop } = parts;
+    let worker = Worker { shard, udp, http, desk, reactor, clock, stop, pass_nanoseconds: 0 };
+    executor::spawn(&format!("shard-{id}"), core, move || async move {
+        let result = worker.run().await;
+        // Nobody listens any more when the tracker itself was dropped.
+        let _ = ending.send(result);
+    })
+    .map(drop)
+    .map_err(|error| StartError(format!("cannot start shard {id}: {error}")))
+}
