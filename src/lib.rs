@@ -20,3 +20,5 @@
 
 pub mod bittorrent;
 pub mod config;
+pub mod control;
+pub mod shard;

@@ -1,0 +1,3 @@
+//! One core's state. So far: its published counters.
+
+pub mod stats;

@@ -1,0 +1,395 @@
+//! What one shard has done and holds, published for whoever reads metrics.
+//!
+//! Every value has a single writer, the shard's own thread, and any number of
+//! readers. So a write is a relaxed load and a relaxed store, which costs what
+//! a plain addition costs, and no read-modify-write. The writer must be alone:
+//! two of them would lose counts (nothing worse). Readers see each value whole
+//! but not all values at one instant.
+//!
+//! Counters only grow, and wrap at 2^64. Sums over shards, names and labels
+//! are left to `control::metrics`.
+
+use crate::bittorrent::AddressFamily;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Upper bounds of the sweep histogram's buckets in milliseconds, those that
+/// Chihaya uses: 9.375 * 2^n, n = 0 to 9. One more bucket has no bound.
+pub const SWEEP_BUCKETS_MILLISECONDS: [f64; 10] = [
+    9.375, 18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0, 4800.0,
+];
+
+/// The published counters of one shard. Aligned so that shards do not share
+/// cache lines (128: lines are fetched in pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardStats {
+    requests: [[[Counter; AddressFamily::ALL.len()]; Action::ALL.len()]; Protocol::ALL.len()],
+    replies: [[[[Counter; Outcome::ALL.len()]; AddressFamily::ALL.len()]; Action::ALL.len()];
+        Protocol::ALL.len()],
+    drops: [[Counter; DropReason::ALL.len()]; Protocol::ALL.len()],
+    cross_shard_requests: [Counter; Protocol::ALL.len()],
+    families: [FamilyStats; AddressFamily::ALL.len()],
+
+    /// Announces answered without keeping the peer: no room (`max_peers`).
+    pub peers_not_stored: Counter,
+    /// Announces answered without keeping the swarm: no room (`max_swarms`).
+    pub swarms_not_stored: Counter,
+    /// HTTP connections accepted since the start.
+    pub connections_accepted: Counter,
+    /// HTTP connections open now.
+    pub connections_open: Gauge,
+    /// Bytes of memory that the swarm store holds now.
+    pub store_bytes: Gauge,
+    /// Requests that wait for this shard in the lanes of the others, at the
+    /// last drain.
+    pub lane_depth: Gauge,
+    /// The most that `lane_depth` has been since the start.
+    pub lane_depth_max: Gauge,
+    /// Bells that this shard rang to wake another.
+    pub wakeups: Counter,
+    /// Its sweeps for expired peers.
+    pub sweep: SweepStats,
+}
+
+/// What is counted per address family.
+#[derive(Debug, Default)]
+pub struct FamilyStats {
+    /// Swarms known now.
+    pub swarms: Gauge,
+    /// Seeders known now.
+    pub seeders: Gauge,
+    /// Leechers known now.
+    pub leechers: Gauge,
+}
+
+/// Sweeps are done slice by slice; a pass is one round over everything.
+#[derive(Debug, Default)]
+pub struct SweepStats {
+    /// Slices done since the start.
+    pub slices: Counter,
+    /// Time spent in slices since the start.
+    pub nanoseconds: Counter,
+    /// Peers removed because they were silent for too long.
+    pub expired_peers: Counter,
+    /// Finished passes by the time spent in their slices.
+    passes: [Counter; SWEEP_BUCKETS_MILLISECONDS.len() + 1],
+    /// Sum of the same times.
+    pass_microseconds: Counter,
+}
+
+impl ShardStats {
+    /// Counts one request that was understood.
+    #[inline]
+    pub fn request(&self, protocol: Protocol, action: Action, family: AddressFamily) {
+        self.requests(protocol, action, family).add(1);
+    }
+
+    /// The counter of such requests, to add a whole batch at once.
+    #[must_use]
+    #[inline]
+    pub fn requests(&self, protocol: Protocol, action: Action, family: AddressFamily) -> &Counter {
+        &self.requests[protocol as usize][action as usize][family.index()]
+    }
+
+    /// Counts one reply that was handed to the kernel.
+    #[inline]
+    pub fn reply(
+        &self,
+        protocol: Protocol,
+        action: Action,
+        family: AddressFamily,
+        outcome: Outcome,
+    ) {
+        self.replies(protocol, action, family, outcome).add(1);
+    }
+
+    /// The counter of such replies, to add a whole batch at once.
+    #[must_use]
+    #[inline]
+    pub fn replies(
+        &self,
+        protocol: Protocol,
+        action: Action,
+        family: AddressFamily,
+        outcome: Outcome,
+    ) -> &Counter {
+        &self.replies[protocol as usize][action as usize][family.index()][outcome as usize]
+    }
+
+    /// Counts one request or reply that was given up without an answer.
+    #[inline]
+    pub fn drop(&self, protocol: Protocol, reason: DropReason) {
+        self.drops(protocol, reason).add(1);
+    }
+
+    /// The counter of such drops, to add a whole batch at once.
+    #[must_use]
+    #[inline]
+    pub fn drops(&self, protocol: Protocol, reason: DropReason) -> &Counter {
+        &self.drops[protocol as usize][reason as usize]
+    }
+
+    /// Counts one request that this shard handed on to the owner of its hash.
+    #[inline]
+    pub fn cross_shard_request(&self, protocol: Protocol) {
+        self.cross_shard_requests(protocol).add(1);
+    }
+
+    /// The counter of such requests, to add a whole batch at once.
+    #[must_use]
+    #[inline]
+    pub fn cross_shard_requests(&self, protocol: Protocol) -> &Counter {
+        &self.cross_shard_requests[protocol as usize]
+    }
+
+    /// What is counted per address family.
+    #[must_use]
+    #[inline]
+    pub fn family(&self, family: AddressFamily) -> &FamilyStats {
+        &self.families[family.index()]
+    }
+
+    /// Publishes how many requests waited in the lanes at a drain.
+    #[inline]
+    pub fn lane_depth(&self, depth: u64) {
+        self.lane_depth.set(depth);
+        if depth > self.lane_depth_max.get() {
+            self.lane_depth_max.set(depth);
+        }
+    }
+}
+
+impl SweepStats {
+    /// Counts one slice, the nanoseconds it took and the peers it removed.
+    #[inline]
+    pub fn slice(&self, nanoseconds: u64, expired_peers: u64) {
+        self.slices.add(1);
+        self.nanoseconds.add(nanoseconds);
+        self.expired_peers.add(expired_peers);
+    }
+
+    /// Counts one finished pass and the nanoseconds spent in its slices.
+    pub fn pass(&self, nanoseconds: u64) {
+        let milliseconds = nanoseconds as f64 / 1e6;
+        let bucket = SWEEP_BUCKETS_MILLISECONDS
+            .iter()
+            .position(|bound| milliseconds <= *bound)
+            .unwrap_or(SWEEP_BUCKETS_MILLISECONDS.len());
+        self.passes[bucket].add(1);
+        self.pass_microseconds.add(nanoseconds / 1000);
+    }
+
+    /// Passes in each bucket alone (not cumulative); the last has no bound.
+    #[must_use]
+    pub fn passes(&self) -> [u64; SWEEP_BUCKETS_MILLISECONDS.len() + 1] {
+        std::array::from_fn(|bucket| self.passes[bucket].get())
+    }
+
+    /// Milliseconds that all finished passes took together.
+    #[must_use]
+    pub fn pass_milliseconds(&self) -> f64 {
+        self.pass_microseconds.get() as f64 / 1e3
+    }
+}
+
+/// A number that only grows. One writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it. Only the shard's own thread may.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Reads it. Anybody may.
+    #[must_use]
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down. One writer.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Publishes a value. Only the shard's own thread may.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Adds to it. Only the shard's own thread may.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.set(self.get().wrapping_add(count));
+    }
+
+    /// Takes from it, down to 0. Only the shard's own thread may.
+    #[inline]
+    pub fn sub(&self, count: u64) {
+        self.set(self.get().saturating_sub(count));
+    }
+
+    /// Reads it. Anybody may.
+    #[must_use]
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Defines a label: an enum whose variants have a name in metrics.
+macro_rules! label {
+    (
+        $(#[$doc:meta])* $label:ident {
+            $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)*
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $label {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $label {
+            /// All of them, in order.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// The name in metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+label! {
+    /// How a request came.
+    Protocol {
+        /// In a datagram (BEP 15).
+        Udp = "udp",
+        /// Over HTTP (BEP 3).
+        Http = "http",
+    }
+}
+
+label! {
+    /// What a request asked for.
+    Action {
+        /// A connection id (UDP only).
+        Connect = "connect",
+        /// An announce.
+        Announce = "announce",
+        /// A scrape.
+        Scrape = "scrape",
+        /// Something else: an unknown action, an unknown path.
+        Other = "other",
+    }
+}
+
+label! {
+    /// How a request was answered.
+    Outcome {
+        /// With what it asked for.
+        Ok = "ok",
+        /// With an error or a failure reason.
+        Error = "error",
+    }
+}
+
+label! {
+    /// Why a request was given up without an answer.
+    DropReason {
+        /// Fewer bytes than any request has.
+        TooShort = "too_short",
+        /// A connect without the protocol's magic number (BEP 15).
+        BadMagic = "bad_magic",
+        /// A datagram longer than the receive buffer.
+        Truncated = "truncated",
+        /// A datagram from port 0 or from an address that cannot be answered.
+        BadSource = "bad_source",
+        /// A hook said so.
+        Hook = "hook",
+        /// The lane to the shard that owns the hash was full.
+        LaneFull = "lane_full",
+        /// The kernel did not take the reply.
+        SendFailed = "send_failed",
+        /// The connection was gone when the reply came from the owner.
+        ConnectionGone = "connection_gone",
+        /// A connection was closed because there were `max_connections`.
+        ConnectionLimit = "connection_limit",
+        /// The client was too slow to send its request or take its reply.
+        Timeout = "timeout",
+        /// The connection failed under a request.
+        ConnectionFailed = "connection_failed",
+        /// Accepting a connection failed (out of file descriptors).
+        AcceptFailed = "accept_failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_has_a_counter_of_its_own() {
+        let stats = ShardStats::default();
+        let mut next = 1;
+        let mut counters = Vec::new();
+        for protocol in Protocol::ALL {
+            for action in Action::ALL {
+                for family in AddressFamily::ALL {
+                    counters.push(stats.requests(protocol, action, family));
+                    for outcome in Outcome::ALL {
+                        counters.push(stats.replies(protocol, action, family, outcome));
+                    }
+                }
+            }
+            for reason in DropReason::ALL {
+                counters.push(stats.drops(protocol, reason));
+            }
+            counters.push(stats.cross_shard_requests(protocol));
+        }
+        for counter in &counters {
+            counter.add(next);
+            next += 1;
+        }
+        let read: Vec<u64> = counters.iter().map(|counter| counter.get()).collect();
+        let expected: Vec<u64> = (1..next).collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn passes_fall_into_the_bucket_that_bounds_them() {
+        let sweep = SweepStats::default();
+        for nanoseconds in [0, 9_375_000, 9_375_001, 4_800_000_000, 4_800_001_000] {
+            sweep.pass(nanoseconds);
+        }
+        assert_eq!(sweep.passes(), [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(sweep.pass_milliseconds(), 9618.751);
+    }
+
+    #[test]
+    fn gauges_stop_at_zero_and_remember_their_greatest() {
+        let stats = ShardStats::default();
+        stats.connections_open.add(2);
+        stats.connections_open.sub(3);
+        assert_eq!(stats.connections_open.get(), 0);
+        stats.lane_depth(7);
+        stats.lane_depth(3);
+        assert_eq!((stats.lane_depth.get(), stats.lane_depth_max.get()), (3, 7));
+    }
+
+    #[test]
+    fn shards_do_not_share_cache_lines() {
+        assert_eq!(align_of::<ShardStats>(), 128);
+    }
+}
