@@ -310,6 +310,8 @@ label! {
     DropReason {
         /// Fewer bytes than any request has.
         TooShort = "too_short",
+        /// Bytes that make no request and that no error can answer.
+        Malformed = "malformed",
         /// A connect without the protocol's magic number (BEP 15).
         BadMagic = "bad_magic",
         /// A datagram longer than the receive buffer.
