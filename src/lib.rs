@@ -20,6 +20,8 @@
 
 pub mod bittorrent;
 pub mod config;
+pub mod control;
 pub mod protocol;
 pub mod runtime;
+pub mod shard;
 pub mod sys;

@@ -472,10 +472,25 @@ fn a_file_that_cannot_be_read_says_so() {
 }
 
 #[test]
-fn no_prefix_of_a_file_panics() {
-    for end in (0..CHIHAYA.len()).step_by(5) {
-        if let Err(error) = Config::parse(&CHIHAYA[..end], "f") {
-            assert!(!error.problems.is_empty(), "{end}");
+fn no_damage_to_a_file_panics() {
+    assert!(CHIHAYA.is_ascii());
+    for at in (0..CHIHAYA.len()).step_by(11) {
+        let (before, after) = CHIHAYA.split_at(at);
+        let mut damaged = vec![before.to_owned()];
+        for insert in [
+            ":", "- ", "{", "]", "&a ", "*a ", "!a ", "\"", "\t", "\n", "<<: ", "? ",
+        ] {
+            damaged.push(format!("{before}{insert}{after}"));
+        }
+        for text in damaged {
+            if let Err(error) = Config::parse(&text, "f") {
+                assert!(!error.problems.is_empty(), "{text}");
+                assert_eq!(
+                    error.to_string().lines().count(),
+                    error.problems.len(),
+                    "{text}"
+                );
+            }
         }
     }
 }

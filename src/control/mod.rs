@@ -1,0 +1,7 @@
+//! What happens beside the shards: logging, the metrics endpoint.
+//!
+//! Nothing here is on the request path, and nothing here may block a shard.
+
+pub mod logging;
+pub mod metrics;
+pub mod metrics_server;
