@@ -21,7 +21,10 @@
 pub mod bittorrent;
 pub mod config;
 pub mod control;
+pub mod frontend;
 pub mod protocol;
 pub mod runtime;
+pub mod server;
 pub mod shard;
+pub mod swarm;
 pub mod sys;

@@ -7,7 +7,9 @@
 
 use crate::bittorrent::AddressFamily;
 use crate::config::{Config, Steering};
-use crate::control::{metrics, metrics_server::MetricsServer};
+use crate::control::metrics;
+use crate::control::metrics_server::{MetricsServer, Render};
+use crate::control::signals::SignalListener;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::{HttpFrontend, HttpSettings};
 use crate::frontend::udp::{UdpFrontend, UdpSettings};
@@ -24,7 +26,7 @@ use crate::shard::{Shard, ShardSettings};
 use crate::sys::{self, socket::UdpOptions};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +48,13 @@ pub struct Tracker {
     stop: Arc<Stop>,
     ended: Receiver<io::Result<()>>,
     shards: usize,
-    metrics: Option<MetricsServer>,
+    metrics: Vec<MetricsServer>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
     /// The HTTP addresses that are served, with the ports that were taken.
     pub http: Vec<SocketAddr>,
     /// Where metrics are served.
-    pub metrics_address: Option<SocketAddr>,
+    pub metrics_addresses: Vec<SocketAddr>,
     /// The counters of each shard.
     pub stats: Vec<Arc<ShardStats>>,
     /// Whether the kernel steers UDP requests to their owners.
@@ -85,25 +87,38 @@ impl Tracker {
         let owners = OwnerMap::new(seeds.owner_key, shards);
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
-        let metrics_listener = bind_metrics(config)?;
+        let metrics_listeners = bind_metrics(config)?;
 
-        let bells = (0..shards).map(|_| Bell::new().map(Arc::new)).collect::<io::Result<Vec<_>>>();
+        let bells = (0..shards)
+            .map(|_| Bell::new().map(Arc::new))
+            .collect::<io::Result<Vec<_>>>();
         let bells = bells.map_err(|error| out_of("event descriptors", &error))?;
         let stop = Arc::new(Stop::new(bells.clone()));
         let lane_length = mesh::lane_length(shards);
         let ports = mesh::mesh(&bells, lane_length);
-        let stats: Vec<_> = (0..shards).map(|_| Arc::new(ShardStats::default())).collect();
+        let stats: Vec<_> = (0..shards)
+            .map(|_| Arc::new(ShardStats::default()))
+            .collect();
         let clock = Clock::start();
         let settings = Settings::new(config, &seeds)?;
         let (ending, ended) = unbounded();
 
-        let (udp, http) = (sockets.udp_addresses.clone(), sockets.http_addresses.clone());
+        let (udp, http) = (
+            sockets.udp_addresses.clone(),
+            sockets.http_addresses.clone(),
+        );
         for (id, port) in ports.into_iter().enumerate() {
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
             let shard_stats = stats[id].clone();
             let worker = WorkerParts {
-                shard: Shard::new(id, owners, &settings.shard, seeds.shards[id], shard_stats.clone()),
+                shard: Shard::new(
+                    id,
+                    owners,
+                    &settings.shard,
+                    seeds.shards[id],
+                    shard_stats.clone(),
+                ),
                 udp: settings.udp.clone().map(|settings| {
                     UdpFrontend::new(settings, sockets.take_udp(id), shard_stats.clone())
                 }),
@@ -117,8 +132,8 @@ impl Tracker {
             };
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
-        let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let metrics = start_metrics(metrics_listener, &stats, clock)?;
+        let metrics = start_metrics(metrics_listeners, &stats, clock)?;
+        let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
         Ok(Self {
             stop,
             ended,
@@ -126,7 +141,7 @@ impl Tracker {
             metrics,
             udp,
             http,
-            metrics_address,
+            metrics_addresses,
             stats,
             steered,
             announce_path: config
@@ -158,9 +173,34 @@ impl Tracker {
                 address => format!("{scheme}://{address}{path}"),
             }
         };
-        let udp = self.udp.iter().map(|address| url("udp", "/announce", address));
-        let http = self.http.iter().map(|address| url("http", &self.announce_path, address));
+        let udp = self
+            .udp
+            .iter()
+            .map(|address| url("udp", "/announce", address));
+        let http = self
+            .http
+            .iter()
+            .map(|address| url("http", &self.announce_path, address));
         udp.chain(http).collect()
+    }
+
+    /// Says on standard output what is served where, for people and for
+    /// programs that started this one on port 0.
+    pub fn report(&self) {
+        let shards = self.shards;
+        let plural = if shards == 1 { "" } else { "s" };
+        let mut text = format!(
+            "karuta {} serves on {shards} shard{plural}:\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        for url in self.announce_urls() {
+            text.push_str(&format!("  {url}\n"));
+        }
+        for address in &self.metrics_addresses {
+            text.push_str(&format!("  metrics at http://{address}/metrics\n"));
+        }
+        // Nobody has to read it.
+        let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 
     /// What stops it from another thread.
@@ -173,7 +213,7 @@ impl Tracker {
     ///
     /// # Errors
     /// The first failure of a shard.
-    pub fn wait(mut self) -> Result<(), StartError> {
+    pub fn wait(self) -> Result<(), StartError> {
         let mut result = Ok(());
         for _ in 0..self.shards {
             match self.ended.recv() {
@@ -187,7 +227,7 @@ impl Tracker {
                 Err(_) => break,
             }
         }
-        if let Some(metrics) = self.metrics.take() {
+        for metrics in self.metrics {
             metrics.stop();
         }
         result
@@ -249,7 +289,11 @@ impl Seeds {
             connection_key: std::array::from_fn(|at| connection_key[at]),
             shards: rest
                 .chunks_exact(8)
-                .map(|chunk| chunk.iter().fold(0, |seed, &byte| seed << 8 | u64::from(byte)))
+                .map(|chunk| {
+                    chunk
+                        .iter()
+                        .fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+                })
                 .collect(),
         })
     }
@@ -342,7 +386,15 @@ impl Sockets {
                     packet_info: address.ip().is_unspecified(),
                 };
                 let bind = |address| sys::socket::udp(address, options);
-                let Some(group) = bind_group("udp", address, false, shards, udp.addr.len(), bind, UdpSocket::local_addr)?
+                let Some(group) = bind_group(
+                    "udp",
+                    address,
+                    false,
+                    shards,
+                    udp.addr.len(),
+                    bind,
+                    UdpSocket::local_addr,
+                )?
                 else {
                     continue;
                 };
@@ -356,7 +408,15 @@ impl Sockets {
         if let Some(http) = &config.http {
             for &address in &http.addr {
                 let local = TcpListener::local_addr;
-                let group = bind_group("http", address, true, shards, http.addr.len(), sys::socket::tcp, local)?;
+                let group = bind_group(
+                    "http",
+                    address,
+                    true,
+                    shards,
+                    http.addr.len(),
+                    sys::socket::tcp,
+                    local,
+                )?;
                 if let Some(group) = group {
                     sockets.http_addresses.push(group.address);
                     sockets.http.push(group.sockets);
@@ -369,7 +429,10 @@ impl Sockets {
     /// Attaches the steering program to every UDP group; returns whether UDP
     /// requests now reach their owners without crossing shards.
     fn steer(&mut self, config: &Config, owners: &OwnerMap) -> bool {
-        let wanted = config.udp.as_ref().is_some_and(|udp| udp.steering == Steering::Kernel);
+        let wanted = config
+            .udp
+            .as_ref()
+            .is_some_and(|udp| udp.steering == Steering::Kernel);
         if owners.shards() == 1 {
             return true;
         }
@@ -403,7 +466,10 @@ impl Sockets {
     }
 
     fn take_http(&mut self, shard: usize) -> Vec<TcpListener> {
-        self.http.iter_mut().filter_map(|group| group.get_mut(shard)?.take()).collect()
+        self.http
+            .iter_mut()
+            .filter_map(|group| group.get_mut(shard)?.take())
+            .collect()
     }
 }
 
@@ -449,7 +515,10 @@ fn bind_group<S>(
             log::warn!("this host has no IPv6: {name}.addr {address} is left out");
             Ok(None)
         }
-        Err(error) => Err(StartError(format!("{name}.addr {address}: {}", bind_remedy(&error, address)))),
+        Err(error) => Err(StartError(format!(
+            "{name}.addr {address}: {}",
+            bind_remedy(&error, address)
+        ))),
     }
 }
 
@@ -484,33 +553,35 @@ fn warn_of_small_buffer(socket: &UdpSocket, address: SocketAddr, asked: usize) {
     }
 }
 
-fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, StartError> {
-    if config.metrics_addr.is_empty() {
-        return Ok(None);
-    }
-    TcpListener::bind(&*config.metrics_addr).map(Some).map_err(|error| {
-        let address = config.metrics_addr[0];
-        StartError(format!("metrics_addr {address}: {}", bind_remedy(&error, address)))
-    })
+fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |&address: &SocketAddr| {
+        TcpListener::bind(address).map_err(|error| {
+            StartError(format!(
+                "metrics_addr {address}: {}",
+                bind_remedy(&error, address)
+            ))
+        })
+    };
+    config.metrics_addr.iter().map(bind).collect()
 }
 
 fn start_metrics(
-    listener: Option<TcpListener>,
+    listeners: Vec<TcpListener>,
     stats: &[Arc<ShardStats>],
     clock: Clock,
-) -> Result<Option<MetricsServer>, StartError> {
-    let Some(listener) = listener else {
-        return Ok(None);
-    };
+) -> Result<Vec<MetricsServer>, StartError> {
     let stats = stats.to_vec();
-    let render = move || metrics::encode(&stats, env!("CARGO_PKG_VERSION"), clock.elapsed());
-    MetricsServer::start(listener, Arc::new(render))
-        .map(Some)
-        .map_err(|error| out_of("threads", &error))
+    let render: Render =
+        Arc::new(move || metrics::encode(&stats, env!("CARGO_PKG_VERSION"), clock.elapsed()));
+    let start = |listener| MetricsServer::start(listener, render.clone());
+    let servers: io::Result<_> = listeners.into_iter().map(start).collect();
+    servers.map_err(|error| out_of("threads", &error))
 }
 
 fn out_of(what: &str, error: &io::Error) -> StartError {
-    StartError(format!("out of {what} ({error}): raise the process's limits (ulimit -a shows them)"))
+    StartError(format!(
+        "out of {what} ({error}): raise the process's limits (ulimit -a shows them)"
+    ))
 }
 
 /// A worker but for what must be made on its own thread.
@@ -530,8 +601,25 @@ fn start_shard(
     parts: WorkerParts,
     ending: Sender<io::Result<()>>,
 ) -> Result<(), StartError> {
-    let WorkerParts { shard, udp, http, desk, reactor, clock, stop } = parts;
-    let worker = Worker { shard, udp, http, desk, reactor, clock, stop, pass_nanoseconds: 0 };
+    let WorkerParts {
+        shard,
+        udp,
+        http,
+        desk,
+        reactor,
+        clock,
+        stop,
+    } = parts;
+    let worker = Worker {
+        shard,
+        udp,
+        http,
+        desk,
+        reactor,
+        clock,
+        stop,
+        pass_nanoseconds: 0,
+    };
     executor::spawn(&format!("shard-{id}"), core, move || async move {
         let result = worker.run().await;
         // Nobody listens any more when the tracker itself was dropped.
@@ -539,4 +627,22 @@ fn start_shard(
     })
     .map(drop)
     .map_err(|error| StartError(format!("cannot start shard {id}: {error}")))
+}
+
+/// Runs the tracker until it is told to stop by a signal.
+///
+/// # Errors
+/// What kept it from starting, or the failure that ended it.
+pub fn run(config: &Config) -> Result<(), StartError> {
+    let tracker = Tracker::start(config)?;
+    let stopper = tracker.stopper();
+    let signals = SignalListener::start(move || stopper.stop())
+        .map_err(|error| StartError(format!("cannot listen for signals: {error}")))?;
+    tracker.report();
+    let result = tracker.wait();
+    drop(signals);
+    if result.is_ok() {
+        log::info!("stopped");
+    }
+    result
 }

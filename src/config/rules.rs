@@ -5,8 +5,8 @@ use super::hooks::{HookConfig, KnownHook, POSTHOOKS, PREHOOKS};
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
+use crate::protocol::http::Routes;
 use serde_yaml::Value;
-use std::collections::HashSet;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -303,39 +303,37 @@ fn read_numwants(section: &mut Section<'_>, max: &mut u32, default: &mut u32) {
 
 /// Takes `announce_routes` and `scrape_routes`.
 fn read_routes(section: &mut Section<'_>, http: &mut HttpConfig) {
-    let mut seen = HashSet::new();
-    for (key, routes) in [
-        ("announce_routes", &mut http.announce_routes),
-        ("scrape_routes", &mut http.scrape_routes),
-    ] {
-        let Some(texts) = section.texts(key) else {
-            seen.extend(routes.iter().cloned());
-            continue;
+    let announce = section.texts("announce_routes");
+    let scrape = section.texts("scrape_routes");
+    if announce.is_some() {
+        http.announce_routes.clear();
+    }
+    if scrape.is_some() {
+        http.scrape_routes.clear();
+    }
+    let announce = announce.into_iter().flatten().map(|text| (text, true));
+    let scrape = scrape.into_iter().flatten().map(|text| (text, false));
+    for ((path, route), is_announce) in announce.chain(scrape) {
+        let routes = match is_announce {
+            true => &mut http.announce_routes,
+            false => &mut http.scrape_routes,
         };
-        routes.clear();
-        for (path, route) in texts {
-            let problem = if !route.starts_with('/') {
-                "does not begin with \"/\""
-            } else if route.contains("/:") || route.contains("/*") {
-                "has a route parameter, which is not supported yet; write the path out"
-            } else if !route.bytes().all(|byte| byte.is_ascii_graphic()) {
-                "has a character that no request line can have; use %-escapes"
-            } else if route.contains(['?', '#']) {
-                "is more than a path; leave out everything from \"?\" or \"#\" on"
-            } else if !seen.insert(route.to_owned()) {
-                "is given twice; remove one"
-            } else {
-                routes.push(route.to_owned());
-                continue;
+        routes.push(route.to_owned());
+        let error = Routes::compile(&http.announce_routes, &http.scrape_routes).err();
+        if let Some(error) = error {
+            section.refuse_at(path, &error.to_string());
+            let routes = match is_announce {
+                true => &mut http.announce_routes,
+                false => &mut http.scrape_routes,
             };
-            section.refuse_at(path, &format!("{route:?} {problem}"));
+            routes.pop();
         }
-        if key == "announce_routes" && routes.is_empty() && section.is_sound(&[key]) {
-            section.refuse(
-                key,
-                "is empty; name at least one path, such as \"/announce\"",
-            );
-        }
+    }
+    if http.announce_routes.is_empty() && section.is_sound(&["announce_routes"]) {
+        section.refuse(
+            "announce_routes",
+            "is empty; name at least one path, such as \"/announce\"",
+        );
     }
 }
 

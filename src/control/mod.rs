@@ -1,7 +1,8 @@
-//! What happens beside the shards: logging, the metrics endpoint.
+//! What happens beside the shards: logging, signals, the metrics endpoint.
 //!
 //! Nothing here is on the request path, and nothing here may block a shard.
 
 pub mod logging;
 pub mod metrics;
 pub mod metrics_server;
+pub mod signals;

@@ -310,10 +310,16 @@ impl<L: Lanes, R> Desk<L, R> {
         };
         match waiting.kind {
             WaitingFor::Announce(_) => {
-                answer(waiting.client, Answer::Announce(exchange.counts, &exchange.peers));
+                answer(
+                    waiting.client,
+                    Answer::Announce(exchange.counts, &exchange.peers),
+                );
             }
             WaitingFor::Scrape(scrape) => {
-                answer(waiting.client, Answer::Scrape(&scrape.hashes, &scrape.counts));
+                answer(
+                    waiting.client,
+                    Answer::Scrape(&scrape.hashes, &scrape.counts),
+                );
                 self.scrapes.push(scrape);
             }
         }
@@ -349,7 +355,9 @@ impl<L: Lanes, R> Desk<L, R> {
     fn forget(&mut self, token: u64) -> Option<Waiting<R>> {
         let at = place(token);
         match self.waiting.get(at) {
-            Some(waiting) if waiting.generation == generation(token) => Some(self.waiting.remove(at)),
+            Some(waiting) if waiting.generation == generation(token) => {
+                Some(self.waiting.remove(at))
+            }
             _ => None,
         }
     }

@@ -133,9 +133,8 @@ impl UdpFrontend {
         for at in 0..count {
             self.read(endpoint, at, now, shard, desk);
         }
-        let family = self.endpoints[endpoint].family;
         for prepared in &self.prepared {
-            shard.prefetch_peers(family, prepared.hash, &prepared.announce.info_hash);
+            shard.prefetch_peers(prepared.hash, &prepared.announce);
         }
         self.announce_prepared(endpoint, now, shard);
         self.flush(endpoint);
@@ -163,14 +162,16 @@ impl UdpFrontend {
                     self.settings.announce_header(buffer, client, counts)?;
                     Some(end)
                 });
-                self.stats.reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
+                self.stats
+                    .reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
             }
             Answer::Scrape(_, counts) => {
                 push_scrape(outbox, client, counts);
-                self.stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
+                self.stats
+                    .reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
             }
             // The client asks again by itself.
-            Answer::Failed => self.stats.drop(Protocol::Udp, DropReason::LaneFull),
+            Answer::Failed => self.stats.dropped(Protocol::Udp, DropReason::LaneFull),
         }
     }
 
@@ -204,7 +205,13 @@ impl UdpFrontend {
         shard: &mut Shard,
         desk: &mut Desk<L, Client>,
     ) {
-        let Self { settings, endpoints, inbox, prepared, stats } = self;
+        let Self {
+            settings,
+            endpoints,
+            inbox,
+            prepared,
+            stats,
+        } = self;
         let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
         let family = *family;
         let datagram = inbox.datagram(at);
@@ -216,22 +223,37 @@ impl UdpFrontend {
             action: AnnounceAction::Standard,
         };
         let source = datagram.from.ip();
-        let accepts = |id| settings.connection_ids.accepts(now.unix_seconds, source, id);
+        let accepts = |id| {
+            settings
+                .connection_ids
+                .accepts(now.unix_seconds, source, id)
+        };
         let request = match udp::parse(datagram.bytes) {
             Ok(request) => request,
             Err(ParseError::Drop(reason)) => {
                 stats.request(Protocol::Udp, Action::Other, family);
-                stats.drop(Protocol::Udp, drop_reason(reason));
+                stats.dropped(Protocol::Udp, drop_reason(reason));
                 return;
             }
-            Err(ParseError::Answer { connection_id, transaction_id, error }) => {
+            Err(ParseError::Answer {
+                connection_id,
+                transaction_id,
+                error,
+            }) => {
                 stats.request(Protocol::Udp, Action::Other, family);
                 client.transaction_id = transaction_id;
                 if accepts(connection_id) {
                     push_error(outbox, &client, error.as_str());
                     stats.reply(Protocol::Udp, Action::Other, family, Outcome::Error);
                 } else {
-                    refuse(outbox, &client, datagram.bytes.len(), Action::Other, family, stats);
+                    refuse(
+                        outbox,
+                        &client,
+                        datagram.bytes.len(),
+                        Action::Other,
+                        family,
+                        stats,
+                    );
                 }
                 return;
             }
@@ -255,7 +277,11 @@ impl UdpFrontend {
                 });
                 stats.reply(Protocol::Udp, Action::Connect, family, Outcome::Ok);
             }
-            Request::Announce { announce: fields, transaction_id, .. } => {
+            Request::Announce {
+                announce: fields,
+                transaction_id,
+                ..
+            } => {
                 client.action = fields.action;
                 let announce = match settings.announce(&fields, source, family) {
                     Ok(announce) => announce,
@@ -269,12 +295,20 @@ impl UdpFrontend {
                 if owner == shard.id() {
                     let hash = shard.prefetch_swarm(family, &announce.info_hash);
                     let action = fields.action;
-                    prepared.push(Prepared { announce, hash, transaction_id, action, at });
+                    prepared.push(Prepared {
+                        announce,
+                        hash,
+                        transaction_id,
+                        action,
+                        at,
+                    });
                     return;
                 }
                 stats.cross_shard_request(Protocol::Udp);
-                if desk.announce(now.seconds, owner, &announce, Client::Udp(client)) == Asked::Refused {
-                    stats.drop(Protocol::Udp, DropReason::LaneFull);
+                if desk.announce(now.seconds, owner, &announce, Client::Udp(client))
+                    == Asked::Refused
+                {
+                    stats.dropped(Protocol::Udp, DropReason::LaneFull);
                 }
             }
             Request::Scrape { info_hashes, .. } => {
@@ -286,7 +320,13 @@ impl UdpFrontend {
 
     /// The last step: announces what was prepared and encodes the replies.
     fn announce_prepared(&mut self, endpoint: usize, now: &Now, shard: &mut Shard) {
-        let Self { settings, endpoints, inbox, prepared, stats } = self;
+        let Self {
+            settings,
+            endpoints,
+            inbox,
+            prepared,
+            stats,
+        } = self;
         let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
         for prepared in &*prepared {
             let datagram = inbox.datagram(prepared.at);
@@ -387,7 +427,10 @@ impl PeerOutput for DatagramPeers<'_> {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the frontend's parts, borrowed apart")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the frontend's parts, borrowed apart"
+)]
 fn scrape<L: Lanes>(
     hashes: ScrapeHashes<'_>,
     client: UdpClient,
@@ -413,7 +456,7 @@ fn scrape<L: Lanes>(
                 push_scrape(outbox, &client, counts);
                 stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
             }
-            _ => stats.drop(Protocol::Udp, DropReason::LaneFull),
+            _ => stats.dropped(Protocol::Udp, DropReason::LaneFull),
         },
     );
 }
@@ -452,7 +495,7 @@ fn refuse(
         udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id)
     });
     if outbox.len() == before {
-        stats.drop(Protocol::Udp, DropReason::BadConnectionId);
+        stats.dropped(Protocol::Udp, DropReason::BadConnectionId);
     } else {
         stats.reply(Protocol::Udp, action, family, Outcome::Error);
     }

@@ -166,7 +166,8 @@ impl Worker {
     fn watch_sockets(&self) -> io::Result<()> {
         if let Some(udp) = &self.udp {
             for (number, socket) in udp.sockets().enumerate() {
-                self.reactor.add(socket, UDP_MARK | number as u64, Interest::Read)?;
+                self.reactor
+                    .add(socket, UDP_MARK | number as u64, Interest::Read)?;
             }
         }
         if let Some(http) = &self.http {
@@ -237,9 +238,14 @@ impl Worker {
             return;
         }
         let (udp, http) = (&mut self.udp, &mut self.http);
-        self.desk.drain(now.seconds, &mut self.shard, LANE_BATCH, |client, answer| {
-            deliver(udp, http, client, answer);
-        });
+        self.desk.drain(
+            now.seconds,
+            &mut self.shard,
+            LANE_BATCH,
+            |client, answer| {
+                deliver(udp, http, client, answer);
+            },
+        );
         self.after_answers(now);
     }
 
@@ -266,7 +272,7 @@ impl Worker {
         let report = self.shard.tick(now.seconds, since.as_millis() as u64);
         let took = self.clock.elapsed().saturating_sub(before).as_nanos() as u64;
         let sweep = &self.shard.stats().sweep;
-        sweep.slice(took, report.expired_peers as u64);
+        sweep.slice(took, report.expired_peers);
         self.pass_nanoseconds += took;
         if report.wrapped {
             sweep.pass(std::mem::take(&mut self.pass_nanoseconds));

@@ -21,6 +21,7 @@ use rustix::time::{
 };
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,7 +75,6 @@ pub struct Reactor {
     epoll: OwnedFd,
     tick: OwnedFd,
     bell: Arc<Bell>,
-    events: Vec<epoll::Event>,
     ready: Vec<u64>,
     /// The last wait brought something of the users': worth a linger.
     was_busy: bool,
@@ -109,7 +109,6 @@ impl Reactor {
             epoll,
             tick,
             bell,
-            events: Vec::with_capacity(EVENTS),
             ready: Vec::with_capacity(EVENTS),
             was_busy: false,
         })
@@ -199,19 +198,16 @@ impl Reactor {
     /// Asks the epoll; returns how many events it had, the reactor's own
     /// included.
     fn poll(&mut self, timeout: &Timespec) -> io::Result<(Woken, usize)> {
-        self.events.clear();
         self.ready.clear();
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut self.events),
-            Some(timeout),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        let mut room = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
+        let events: &[epoll::Event] = match epoll::wait(&self.epoll, &mut room, Some(timeout)) {
+            Ok((events, _)) => events,
+            Err(rustix::io::Errno::INTR) => &[],
             Err(error) => return Err(error.into()),
-        }
+        };
         let mut woken = Woken::default();
         let mut rung = false;
-        for event in &self.events {
+        for event in events {
             match event.data.u64() {
                 TICK => {
                     woken.tick = true;
@@ -226,7 +222,7 @@ impl Reactor {
             }
         }
         self.was_busy = rung || !self.ready.is_empty();
-        Ok((woken, self.events.len()))
+        Ok((woken, events.len()))
     }
 }
 

@@ -10,13 +10,13 @@ pub mod stats;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::swarm::{
-    Capacity, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random, Stored, StoredPeer,
-    SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
+    Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random, Stored,
+    StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
 };
 use exchange::{Exchange, PeerOutput, Question};
 use owner::{OwnerMap, ShardId};
 use stats::ShardStats;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a shard is made with.
@@ -143,8 +143,13 @@ impl Shard {
     /// The second step, once the first had time to arrive: begins to fetch the
     /// swarm's peers.
     #[inline]
-    pub fn prefetch_peers(&mut self, family: AddressFamily, hash: u64, info_hash: &InfoHash) {
-        with_store!(self.swarms, family, |store| store.prefetch_peers(hash, info_hash));
+    pub fn prefetch_peers(&mut self, hash: u64, announce: &Announce) {
+        match (&self.swarms, announce.ip) {
+            (Swarms::Plain(store, _), IpAddr::V4(ip)) => prefetch_in(store, hash, ip, announce),
+            (Swarms::Plain(_, store), IpAddr::V6(ip)) => prefetch_in(store, hash, ip, announce),
+            (Swarms::WithIds(store, _), IpAddr::V4(ip)) => prefetch_in(store, hash, ip, announce),
+            (Swarms::WithIds(_, store), IpAddr::V6(ip)) => prefetch_in(store, hash, ip, announce),
+        }
     }
 
     /// Stores the announcer (or removes it) and hands out peers. `hash` is what
@@ -159,23 +164,51 @@ impl Shard {
     ) -> AnnounceCounts {
         let (capacity, random) = (&mut self.capacity, &mut self.random);
         let (counts, stored) = match (&mut self.swarms, announce.ip) {
-            (Swarms::Plain(store, _), IpAddr::V4(ip)) => {
-                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
-            }
-            (Swarms::Plain(_, store), IpAddr::V6(ip)) => {
-                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
-            }
-            (Swarms::WithIds(store, _), IpAddr::V4(ip)) => {
-                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
-            }
-            (Swarms::WithIds(_, store), IpAddr::V6(ip)) => {
-                announce_to(store, now_seconds, hash, ip, announce, capacity, random, output)
-            }
+            (Swarms::Plain(store, _), IpAddr::V4(ip)) => announce_to(
+                store,
+                now_seconds,
+                hash,
+                ip,
+                announce,
+                capacity,
+                random,
+                output,
+            ),
+            (Swarms::Plain(_, store), IpAddr::V6(ip)) => announce_to(
+                store,
+                now_seconds,
+                hash,
+                ip,
+                announce,
+                capacity,
+                random,
+                output,
+            ),
+            (Swarms::WithIds(store, _), IpAddr::V4(ip)) => announce_to(
+                store,
+                now_seconds,
+                hash,
+                ip,
+                announce,
+                capacity,
+                random,
+                output,
+            ),
+            (Swarms::WithIds(_, store), IpAddr::V6(ip)) => announce_to(
+                store,
+                now_seconds,
+                hash,
+                ip,
+                announce,
+                capacity,
+                random,
+                output,
+            ),
         };
         match stored {
-            Stored::Yes => {}
-            Stored::PeerCap => self.stats.peers_not_stored.add(1),
-            Stored::SwarmCap => self.stats.swarms_not_stored.add(1),
+            Stored::Yes | Stored::No(NotStored::Stopped) => {}
+            Stored::No(NotStored::PeerCap) => self.stats.peers_not_stored.add(1),
+            Stored::No(NotStored::SwarmCap) => self.stats.swarms_not_stored.add(1),
         }
         counts
     }
@@ -217,10 +250,15 @@ impl Shard {
     /// Sweeps the slice that is due after `milliseconds` and publishes the
     /// totals. Returns what the sweep did.
     pub fn tick(&mut self, now_seconds: u32, milliseconds: u64) -> SweepReport {
-        let items: u64 = AddressFamily::ALL.map(|family| self.totals(family)).iter().map(weight).sum();
+        let items: u64 = AddressFamily::ALL
+            .map(|family| self.totals(family))
+            .iter()
+            .map(weight)
+            .sum();
         // Ten per cent more than the average pace, so that a pass ends in time
         // although the tables grow meanwhile.
-        let due = self.sweep_remainder + items * milliseconds * 11 / 10 / u64::from(self.sweep_seconds);
+        let due =
+            self.sweep_remainder + items * milliseconds * 11 / 10 / u64::from(self.sweep_seconds);
         self.sweep_remainder = due % 1000;
         let budget = usize::try_from(due / 1000).unwrap_or(usize::MAX);
         let mut report = SweepReport::default();
@@ -258,11 +296,11 @@ impl Shard {
         let mut bytes = 0;
         for family in AddressFamily::ALL {
             let totals = self.totals(family);
-            bytes += totals.bytes as u64;
+            bytes += totals.bytes;
             let gauges = self.stats.family(family);
-            gauges.swarms.set(totals.swarms as u64);
-            gauges.seeders.set(totals.seeders as u64);
-            gauges.leechers.set(totals.leechers as u64);
+            gauges.swarms.set(totals.swarms);
+            gauges.seeders.set(totals.seeders);
+            gauges.leechers.set(totals.leechers);
         }
         self.stats.store_bytes.set(bytes);
     }
@@ -270,7 +308,7 @@ impl Shard {
 
 /// What a sweep of everything visits.
 fn weight(totals: &Totals) -> u64 {
-    (totals.swarms + totals.seeders + totals.leechers) as u64
+    totals.swarms + totals.seeders + totals.leechers
 }
 
 /// This shard's part of a cap on the whole tracker; the first shards take what
@@ -293,7 +331,15 @@ impl<P: StoredPeer, O: PeerOutput> PeerSink<P> for Sink<'_, O> {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the borrows of a shard, taken apart")]
+#[inline]
+fn prefetch_in<P: StoredPeer>(store: &SwarmStore<P>, hash: u64, ip: P::Ip, announce: &Announce) {
+    store.prefetch_peers(hash, &announce.info_hash, &P::new(ip, announce.port));
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the borrows of a shard, taken apart"
+)]
 #[inline]
 fn announce_to<P: StoredPeer>(
     store: &mut SwarmStore<P>,
@@ -307,11 +353,18 @@ fn announce_to<P: StoredPeer>(
 ) -> (AnnounceCounts, Stored) {
     let request = SwarmAnnounce {
         info_hash: announce.info_hash,
-        peer: P::new(ip, announce.port, &announce.peer_id),
+        peer: P::new(ip, announce.port).with_peer_id(&announce.peer_id),
         event: announce.event,
         is_seeder: announce.is_seeder(),
         num_want: announce.num_want,
     };
-    let outcome = store.announce(now_seconds, hash, &request, capacity, random, &mut Sink(output));
+    let outcome = store.announce(
+        now_seconds,
+        hash,
+        &request,
+        capacity,
+        random,
+        &mut Sink(output),
+    );
     (outcome.counts, outcome.stored)
 }

@@ -118,7 +118,7 @@ impl ShardStats {
 
     /// Counts one request or reply that was given up without an answer.
     #[inline]
-    pub fn drop(&self, protocol: Protocol, reason: DropReason) {
+    pub fn dropped(&self, protocol: Protocol, reason: DropReason) {
         self.drops(protocol, reason).add(1);
     }
 

@@ -143,6 +143,10 @@ pub struct Inbox {
     received: usize,
 }
 
+// SAFETY: the raw pointers in the headers and vectors are set anew by each call
+// to `receive` and point into memory that self owns; none is used between calls.
+unsafe impl Send for Inbox {}
+
 impl Default for Inbox {
     fn default() -> Self {
         Self {
@@ -307,6 +311,9 @@ pub struct Outbox {
     control_lengths: Box<[usize]>,
     filled: usize,
 }
+
+// SAFETY: as for `Inbox`: each call to `send` sets the pointers anew.
+unsafe impl Send for Outbox {}
 
 impl Outbox {
     /// Room for [`BATCH`] datagrams of at most `buffer_bytes` each.

@@ -15,9 +15,7 @@ mod request;
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
-use crate::protocol::http::{
-    self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status,
-};
+use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
@@ -142,7 +140,11 @@ pub struct HttpFrontend {
 impl HttpFrontend {
     /// A frontend on these listeners, which are non-blocking.
     #[must_use]
-    pub fn new(settings: HttpSettings, listeners: Vec<TcpListener>, stats: Arc<ShardStats>) -> Self {
+    pub fn new(
+        settings: HttpSettings,
+        listeners: Vec<TcpListener>,
+        stats: Arc<ShardStats>,
+    ) -> Self {
         Self {
             input: vec![0; settings.max_request_bytes.max(16 << 10)],
             settings,
@@ -186,7 +188,7 @@ impl HttpFrontend {
                 Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
                     // The listener stays ready: without a pause the loop would
                     // spin until a descriptor comes free.
-                    self.stats.drop(Protocol::Http, DropReason::AcceptFailed);
+                    self.stats.dropped(Protocol::Http, DropReason::AcceptFailed);
                     self.pause_accept(turn, Interest::Nothing);
                     return;
                 }
@@ -223,7 +225,7 @@ impl HttpFrontend {
     /// [`HttpFrontend::resume`].
     pub fn answer(&mut self, token: ConnectionToken, answer: Answer<'_>) {
         let Some(at) = self.place_of(token) else {
-            self.stats.drop(Protocol::Http, DropReason::ConnectionGone);
+            self.stats.dropped(Protocol::Http, DropReason::ConnectionGone);
             return;
         };
         let connection = &mut self.connections[at];
@@ -238,12 +240,13 @@ impl HttpFrontend {
             }
             Answer::Scrape(hashes, counts) => {
                 self.files.clear();
-                self.files.extend(hashes.iter().copied().zip(counts.iter().copied()));
+                self.files
+                    .extend(hashes.iter().copied().zip(counts.iter().copied()));
                 wire::write_scrape(out, &mut self.files);
                 (Action::Scrape, Outcome::Ok)
             }
             Answer::Failed => {
-                self.stats.drop(Protocol::Http, DropReason::LaneFull);
+                self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 wire::write_failure(out, request::OVERLOADED, None);
                 (Action::Other, Outcome::Error)
             }
@@ -282,11 +285,17 @@ impl HttpFrontend {
         for _ in 0..slice {
             let at = self.next_deadline;
             self.next_deadline = if at + 1 >= places { 0 } else { at + 1 };
-            if self.connections.get(at).is_some_and(|connection| connection.deadline <= now) {
+            if self
+                .connections
+                .get(at)
+                .is_some_and(|connection| connection.deadline <= now)
+            {
                 self.time_out(at, turn);
             }
         }
-        self.stats.connections_open.set(self.connections.len() as u64);
+        self.stats
+            .connections_open
+            .set(self.connections.len() as u64);
     }
 
     /// Stops listening and reading: requests that were read are still
@@ -325,7 +334,7 @@ impl HttpFrontend {
 
     fn begin<L: Lanes>(&mut self, socket: TcpStream, peer: IpAddr, turn: &mut Turn<'_, L>) {
         if self.connections.len() >= self.settings.max_connections {
-            self.stats.drop(Protocol::Http, DropReason::ConnectionLimit);
+            self.stats.dropped(Protocol::Http, DropReason::ConnectionLimit);
             return;
         }
         self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
@@ -441,7 +450,8 @@ impl HttpFrontend {
                 Err(error) => {
                     let family = AddressFamily::of(&connection.peer);
                     self.stats.request(Protocol::Http, Action::Other, family);
-                    self.stats.reply(Protocol::Http, Action::Other, family, Outcome::Error);
+                    self.stats
+                        .reply(Protocol::Http, Action::Other, family, Outcome::Error);
                     wire::write_status(&mut self.out, error.status(), false, false);
                     self.connections[at].last = true;
                 }
@@ -522,7 +532,8 @@ impl HttpFrontend {
 
     fn time_out<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         let connection = &mut self.connections[at];
-        let slow = connection.has_unwritten() || !connection.unread.is_empty() || !connection.served;
+        let slow =
+            connection.has_unwritten() || !connection.unread.is_empty() || !connection.served;
         if connection.phase == Phase::Lingering || !slow {
             self.close(at);
             return;
@@ -555,7 +566,7 @@ impl HttpFrontend {
     }
 
     fn fail(&mut self, at: usize, reason: DropReason) {
-        self.stats.drop(Protocol::Http, reason);
+        self.stats.dropped(Protocol::Http, reason);
         self.close(at);
     }
 

@@ -57,7 +57,8 @@ impl HttpFrontend {
         };
         match result {
             Ok(Handled::Answered) => {
-                self.stats.reply(Protocol::Http, action, family, Outcome::Ok);
+                self.stats
+                    .reply(Protocol::Http, action, family, Outcome::Ok);
                 self.answered(at, keep_alive);
             }
             Ok(Handled::Waiting) => self.connections[at].phase = Phase::Waiting,
@@ -65,7 +66,8 @@ impl HttpFrontend {
                 let response = wire::begin_response(&mut self.out, Status::Ok, keep_alive);
                 wire::write_failure(&mut self.out, reason, None);
                 response.finish(&mut self.out);
-                self.stats.reply(Protocol::Http, action, family, Outcome::Error);
+                self.stats
+                    .reply(Protocol::Http, action, family, Outcome::Error);
                 self.answered(at, keep_alive);
             }
         }
@@ -100,7 +102,8 @@ impl HttpFrontend {
         peer: IpAddr,
         turn: &mut Turn<'_, L>,
     ) -> Result<Handled, &'static str> {
-        let query = wire::parse_announce(head.query, self.settings.num_want).map_err(Failure::as_str)?;
+        let query =
+            wire::parse_announce(head.query, self.settings.num_want).map_err(Failure::as_str)?;
         let ip = wire::resolve_address(
             &query.claimed,
             self.settings.allow_ip_spoofing,
@@ -113,7 +116,9 @@ impl HttpFrontend {
         let owner = turn.shard.owners().owner(&announce.info_hash);
         if owner == turn.shard.id() {
             self.peers.clear();
-            let counts = turn.shard.announce(turn.now.seconds, &announce, &mut self.peers);
+            let counts = turn
+                .shard
+                .announce(turn.now.seconds, &announce, &mut self.peers);
             let response = wire::begin_response(&mut self.out, Status::Ok, form.keep_alive);
             write_announce(&mut self.out, &self.settings, &form, counts, &self.peers);
             response.finish(&mut self.out);
@@ -121,10 +126,13 @@ impl HttpFrontend {
         }
         self.stats.cross_shard_request(Protocol::Http);
         let client = Client::Http(self.token(at));
-        match turn.desk.announce(turn.now.seconds, owner, &announce, client) {
+        match turn
+            .desk
+            .announce(turn.now.seconds, owner, &announce, client)
+        {
             Asked::Waiting => Ok(Handled::Waiting),
             Asked::Refused => {
-                self.stats.drop(Protocol::Http, DropReason::LaneFull);
+                self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 Err(OVERLOADED)
             }
         }
@@ -139,8 +147,10 @@ impl HttpFrontend {
     ) -> Result<Handled, &'static str> {
         self.hashes.clear();
         let hashes = &mut self.hashes;
-        wire::parse_scrape(head.query, self.settings.max_scrape_hashes, |hash| hashes.push(hash))
-            .map_err(Failure::as_str)?;
+        wire::parse_scrape(head.query, self.settings.max_scrape_hashes, |hash| {
+            hashes.push(hash)
+        })
+        .map_err(Failure::as_str)?;
         let (id, owners) = (turn.shard.id(), *turn.shard.owners());
         if self.hashes.iter().any(|hash| owners.owner(hash) != id) {
             self.stats.cross_shard_request(Protocol::Http);
@@ -164,7 +174,7 @@ impl HttpFrontend {
                     response.finish(out);
                     result = Ok(Handled::Answered);
                 } else {
-                    stats.drop(Protocol::Http, DropReason::LaneFull);
+                    stats.dropped(Protocol::Http, DropReason::LaneFull);
                     result = Err(OVERLOADED);
                 }
             },
