@@ -19,3 +19,4 @@
 //! ```
 
 pub mod bittorrent;
+pub mod sys;
