@@ -19,4 +19,5 @@
 //! ```
 
 pub mod bittorrent;
+pub mod swarm;
 pub mod sys;

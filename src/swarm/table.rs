@@ -1,0 +1,599 @@
+//! A hash table that never moves more than one small segment at a time.
+//!
+//! Why not one big table: it must double now and then, which stalls a core for
+//! as long as the copy takes and leaves half of the memory unused. Here:
+//!
+//! - A directory, indexed by the top bits of the hash, names segments. A full
+//!   segment splits in two by its next bit (extendible hashing); the directory
+//!   itself is four bytes per segment or so.
+//! - A segment owns up to `BLOCKS` blocks of `GROUPS` groups of eight entries.
+//!   It grows by one block when it is nine tenths full, so its load stays
+//!   between 0.8 and 0.9 and a growth moves at most `BLOCKS * GROUPS * 8`
+//!   entries. All blocks of a table have one size: the allocator reuses them
+//!   without holes.
+//! - Each entry has a control byte (seven bits of the hash, or "empty"); the
+//!   eight of a group are compared at once as one number. An entry lies in its
+//!   home group, or in the first later group with room (wrapping inside the
+//!   segment): every group from its home to its place is full. Removal moves
+//!   displaced entries back, so there are no tombstones to clean up.
+//! - Groups are in hash order: the home group is a monotonic function of the
+//!   hash. A walk's cursor is therefore a hash, and stays right when segments
+//!   grow, shrink, split or merge between two steps.
+//!
+//! The caller brings the hash of each entry (`hasher`), as entries do not
+//! store it. What the table leaves to others: what entries mean.
+
+/// Entries compared at a time: the bytes of a `u64`.
+const LANES: usize = 8;
+/// Control bytes of a group without entries.
+const ALL_EMPTY: u64 = 0x8080_8080_8080_8080;
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+/// Segments never split beyond this many hash bits; one that holds more
+/// entries then (more than a thousand million, or a broken hash) just grows.
+const MAX_DEPTH: u32 = 20;
+/// A segment grows when it would be fuller than this, in percent: above it,
+/// chains of full groups get long.
+const FULL_PERCENT: usize = 90;
+/// A segment shrinks below this, far enough from the loads after a growth or
+/// shrink that a swarm count which wavers causes no work.
+const SPARSE_PERCENT: usize = 60;
+/// Load after a split, merge or shrink.
+const FRESH_PERCENT: usize = 80;
+
+/// See the module. `E::default()` fills unused places.
+pub(super) struct Table<E, const GROUPS: usize, const BLOCKS: usize> {
+    /// Segment of each hash prefix of `depth` bits.
+    directory: Vec<u32>,
+    depth: u32,
+    segments: Vec<Segment<E, GROUPS, BLOCKS>>,
+    /// How many segments have each depth.
+    depths: [u32; MAX_DEPTH as usize + 1],
+    len: usize,
+    blocks: usize,
+}
+
+/// Where an entry is, until the next change of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    segment: usize,
+    group: usize,
+    lane: usize,
+}
+
+impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUPS, BLOCKS> {
+    /// An empty table.
+    pub(super) fn new() -> Self {
+        let mut depths = [0; MAX_DEPTH as usize + 1];
+        depths[0] = 1;
+        Self {
+            directory: vec![0],
+            depth: 0,
+            segments: vec![Segment::new(0, 0)],
+            depths,
+            len: 0,
+            blocks: 0,
+        }
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        self.blocks * size_of::<Block<E, GROUPS>>()
+            + self.segments.capacity() * size_of::<Segment<E, GROUPS, BLOCKS>>()
+            + self.directory.capacity() * size_of::<u32>()
+    }
+
+    /// The place of the entry with this hash that `is_it` accepts.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(&E) -> bool) -> Option<Spot> {
+        let segment = self.segment_of(hash);
+        let (group, lane) = self.segments[segment].find(hash, is_it)?;
+        Some(Spot {
+            segment,
+            group,
+            lane,
+        })
+    }
+
+    /// The entry at a spot.
+    #[inline]
+    pub(super) fn entry(&self, spot: Spot) -> &E {
+        &self.segments[spot.segment].group(spot.group).1[spot.lane]
+    }
+
+    /// The entry at a spot, to change (not so that its hash changes).
+    #[inline]
+    pub(super) fn entry_mut(&mut self, spot: Spot) -> &mut E {
+        &mut self.segments[spot.segment].group_mut(spot.group).1[spot.lane]
+    }
+
+    /// The entry itself instead of its spot.
+    #[inline]
+    pub(super) fn get(&self, hash: u64, is_it: impl FnMut(&E) -> bool) -> Option<&E> {
+        let segment = &self.segments[self.segment_of(hash)];
+        let (group, lane) = segment.find(hash, is_it)?;
+        Some(&segment.group(group).1[lane])
+    }
+
+    /// Adds an entry. The caller knows that it is not there yet.
+    pub(super) fn insert(&mut self, hash: u64, entry: E, hasher: impl Fn(&E) -> u64) -> Spot {
+        let segment = loop {
+            let at = self.segment_of(hash);
+            let segment = &mut self.segments[at];
+            if segment.len < segment.capacity() * FULL_PERCENT / 100 {
+                break at;
+            }
+            let blocks = segment.block_count();
+            if blocks < BLOCKS || segment.depth >= MAX_DEPTH {
+                segment.rebuild(blocks + 1, &hasher);
+                self.blocks += 1;
+            } else {
+                self.split(at, &hasher);
+            }
+        };
+        self.len += 1;
+        let (group, lane) = self.segments[segment].place(hash, entry);
+        Spot {
+            segment,
+            group,
+            lane,
+        }
+    }
+
+    /// Removes the entry at a spot and closes the hole, without giving memory
+    /// back: see [`Table::tidy`]. Another entry may now be at the spot.
+    pub(super) fn remove(&mut self, spot: Spot, hasher: impl Fn(&E) -> u64) {
+        self.segments[spot.segment].remove(spot.group, spot.lane, hasher);
+        self.len -= 1;
+    }
+
+    /// Shrinks or merges the segment of a hash if it has become sparse.
+    pub(super) fn tidy(&mut self, hash: u64, hasher: impl Fn(&E) -> u64) {
+        let at = self.segment_of(hash);
+        let segments = self.segments.len();
+        let segment = &mut self.segments[at];
+        let before = segment.block_count();
+        let after = Self::blocks_for(segment.len);
+        let sparse = segment.len * 100 < segment.capacity() * SPARSE_PERCENT && after < before;
+        // One block is kept while there is but one segment, so that a tracker
+        // with a swarm or two does not allocate at each coming and going.
+        if sparse && (after > 0 || segments > 1) {
+            segment.rebuild(after, &hasher);
+            self.blocks = self.blocks + after - before;
+        }
+        let mut merged = Some(at);
+        while let Some(at) = merged {
+            merged = self.merge(at, &hasher);
+        }
+    }
+
+    /// Asks for the control bytes of a hash.
+    #[inline]
+    pub(super) fn prefetch_control(&self, hash: u64) {
+        let segment = &self.segments[self.segment_of(hash)];
+        if segment.groups() > 0 {
+            crate::sys::prefetch_read(segment.group(segment.home(hash)).0);
+        }
+    }
+
+    /// Asks for the entry that has this hash by its control bytes (which it
+    /// reads), if it lies in its home group, as nearly all do.
+    #[inline]
+    pub(super) fn prefetch_entry(&self, hash: u64) {
+        let segment = &self.segments[self.segment_of(hash)];
+        if segment.groups() > 0 {
+            let (control, entries) = segment.group(segment.home(hash));
+            for lane in lanes(matches(*control, tag(hash))) {
+                crate::sys::prefetch_read(&entries[lane]);
+                // An entry may reach into the next cache line, where the next
+                // entry begins (or, for the last, what follows is as good).
+                crate::sys::prefetch_read(&entries[(lane + 1) % LANES]);
+            }
+        }
+    }
+
+    /// The group at a cursor: its segment and index.
+    pub(super) fn at_cursor(&self, cursor: u64) -> (usize, usize) {
+        let segment = self.segment_of(cursor);
+        (segment, self.segments[segment].home(cursor))
+    }
+
+    /// The cursor of the group after this one, `None` at the end of the table.
+    pub(super) fn after(&self, segment: usize, group: usize) -> Option<u64> {
+        let segment = &self.segments[segment];
+        let groups = segment.groups() as u64;
+        let next = group as u64 + 1;
+        let start = if segment.depth == 0 {
+            0
+        } else {
+            u64::from(segment.prefix) << (64 - segment.depth)
+        };
+        if next < groups {
+            // The smallest fraction of the segment's range that maps there.
+            let fraction = (next << 32).div_ceil(groups);
+            return Some(start | (fraction << 32) >> segment.depth);
+        }
+        if segment.depth == 0 {
+            return None;
+        }
+        start.checked_add(1 << (64 - segment.depth))
+    }
+
+    /// The spots in use of a group.
+    pub(super) fn spots(
+        &self,
+        segment: usize,
+        group: usize,
+    ) -> impl Iterator<Item = Spot> + use<E, GROUPS, BLOCKS> {
+        let here = &self.segments[segment];
+        let used = if group < here.groups() {
+            !here.group(group).0 & ALL_EMPTY
+        } else {
+            0
+        };
+        lanes(used).map(move |lane| Spot {
+            segment,
+            group,
+            lane,
+        })
+    }
+
+    /// Whether a spot is still in use, after a removal there.
+    pub(super) fn is_used(&self, spot: Spot) -> bool {
+        let segment = &self.segments[spot.segment];
+        spot.group < segment.groups() && segment.group(spot.group).0 >> (spot.lane * 8 + 7) & 1 == 0
+    }
+
+    /// The entries whose home is the group at a cursor, wherever they lie, from
+    /// the cursor's hash on: the group's borders may have changed since.
+    pub(super) fn natives(&self, cursor: u64, hasher: impl Fn(&E) -> u64, mut f: impl FnMut(&E)) {
+        let (segment, group) = self.at_cursor(cursor);
+        let segment = &self.segments[segment];
+        let groups = segment.groups();
+        let mut at = group;
+        for _ in 0..groups {
+            let (control, entries) = segment.group(at);
+            for lane in lanes(!control & ALL_EMPTY) {
+                let hash = hasher(&entries[lane]);
+                if segment.home(hash) == group && hash >= cursor {
+                    f(&entries[lane]);
+                }
+            }
+            if control & ALL_EMPTY != 0 {
+                return;
+            }
+            at = if at + 1 == groups { 0 } else { at + 1 };
+        }
+    }
+
+    #[inline]
+    fn segment_of(&self, hash: u64) -> usize {
+        // Shifted in two steps, as the depth may be 0.
+        self.directory[(hash >> 1 >> (63 - self.depth)) as usize] as usize
+    }
+
+    /// Blocks that hold `len` entries at the load after a rebuild.
+    fn blocks_for(len: usize) -> usize {
+        (len * 100).div_ceil(GROUPS * LANES * FRESH_PERCENT)
+    }
+
+    /// Splits a full segment by its next hash bit.
+    fn split(&mut self, at: usize, hasher: &impl Fn(&E) -> u64) {
+        let old = &mut self.segments[at];
+        let (depth, prefix) = (old.depth + 1, old.prefix << 1);
+        self.blocks -= old.block_count();
+        let entries = old.drain();
+        let bit = |entry: &E| (hasher(entry) >> (64 - depth)) & 1 == 1;
+        let ones = entries.iter().filter(|entry| bit(entry)).count();
+        let mut low = Segment::new(depth, prefix);
+        let mut high = Segment::new(depth, prefix | 1);
+        low.resize(Self::blocks_for(entries.len() - ones));
+        high.resize(Self::blocks_for(ones));
+        self.blocks += low.block_count() + high.block_count();
+        for entry in &entries {
+            let half = if bit(entry) { &mut high } else { &mut low };
+            half.place(hasher(entry), *entry);
+        }
+        self.depths[depth as usize - 1] -= 1;
+        self.depths[depth as usize] += 2;
+        if depth > self.depth {
+            self.directory = self.directory.iter().flat_map(|&s| [s, s]).collect();
+            self.depth = depth;
+        }
+        self.segments[at] = low;
+        self.segments.push(high);
+        self.enter(at);
+        self.enter(self.segments.len() - 1);
+    }
+
+    /// Merges a segment with its sibling if both together are small, and
+    /// returns where the whole is then.
+    fn merge(&mut self, at: usize, hasher: &impl Fn(&E) -> u64) -> Option<usize> {
+        let Segment {
+            depth, prefix, len, ..
+        } = self.segments[at];
+        // Well below what would split again.
+        let small = BLOCKS * GROUPS * LANES * SPARSE_PERCENT / 2 / 100;
+        if depth == 0 || len > small {
+            return None;
+        }
+        let sibling = self.directory[((prefix ^ 1) << (self.depth - depth)) as usize] as usize;
+        let together = len + self.segments[sibling].len;
+        if self.segments[sibling].depth != depth || together > small {
+            return None;
+        }
+        let (keep, gone) = (at.min(sibling), at.max(sibling));
+        let mut merged = Segment::new(depth - 1, prefix >> 1);
+        merged.resize(Self::blocks_for(together));
+        for from in [keep, gone] {
+            self.blocks -= self.segments[from].block_count();
+            for entry in self.segments[from].drain() {
+                merged.place(hasher(&entry), entry);
+            }
+        }
+        self.blocks += merged.block_count();
+        self.segments[keep] = merged;
+        self.segments.swap_remove(gone);
+        if gone < self.segments.len() {
+            self.enter(gone);
+        }
+        self.enter(keep);
+        self.depths[depth as usize] -= 2;
+        self.depths[depth as usize - 1] += 1;
+        while self.depth > 0 && self.depths[self.depth as usize] == 0 {
+            self.directory = self.directory.iter().step_by(2).copied().collect();
+            self.depth -= 1;
+        }
+        self.segments.shrink_to(self.segments.len() * 2);
+        Some(keep)
+    }
+
+    /// Writes a segment into its part of the directory.
+    fn enter(&mut self, segment: usize) {
+        let Segment { depth, prefix, .. } = self.segments[segment];
+        let spread = self.depth - depth;
+        let start = (prefix as usize) << spread;
+        self.directory[start..start + (1 << spread)].fill(segment as u32);
+    }
+}
+
+/// Part of the hash space: hashes that begin with the `depth` bits of `prefix`.
+struct Segment<E, const GROUPS: usize, const BLOCKS: usize> {
+    len: usize,
+    depth: u32,
+    prefix: u32,
+    count: u32,
+    /// The first `count` are there. No vector: that would be one more load
+    /// from memory in each lookup.
+    blocks: [Option<Box<Block<E, GROUPS>>>; BLOCKS],
+    /// Blocks beyond, used at [`MAX_DEPTH`] only.
+    more: Vec<Box<Block<E, GROUPS>>>,
+}
+
+/// A run of groups: their control bytes, then their entries.
+struct Block<E, const GROUPS: usize> {
+    control: [u64; GROUPS],
+    entries: [[E; LANES]; GROUPS],
+}
+
+impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Segment<E, GROUPS, BLOCKS> {
+    fn new(depth: u32, prefix: u32) -> Self {
+        let blocks = [const { None }; BLOCKS];
+        Self {
+            len: 0,
+            depth,
+            prefix,
+            count: 0,
+            blocks,
+            more: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn block_count(&self) -> usize {
+        self.count as usize
+    }
+
+    #[inline]
+    fn groups(&self) -> usize {
+        self.block_count() * GROUPS
+    }
+
+    fn capacity(&self) -> usize {
+        self.groups() * LANES
+    }
+
+    /// The group of a hash: the bits below the prefix, scaled to the groups.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        let fraction = (hash << self.depth) >> 32;
+        ((fraction * self.groups() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn group(&self, group: usize) -> (&u64, &[E; LANES]) {
+        let at = group / GROUPS;
+        let block = match self.blocks.get(at) {
+            Some(Some(block)) => block,
+            _ => &self.more[at - BLOCKS],
+        };
+        (
+            &block.control[group % GROUPS],
+            &block.entries[group % GROUPS],
+        )
+    }
+
+    #[inline]
+    fn group_mut(&mut self, group: usize) -> (&mut u64, &mut [E; LANES]) {
+        let at = group / GROUPS;
+        let block = match self.blocks.get_mut(at) {
+            Some(Some(block)) => block,
+            _ => &mut self.more[at - BLOCKS],
+        };
+        (
+            &mut block.control[group % GROUPS],
+            &mut block.entries[group % GROUPS],
+        )
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<(usize, usize)> {
+        let groups = self.groups();
+        let mut group = self.home(hash);
+        for _ in 0..groups {
+            let (control, entries) = self.group(group);
+            for lane in lanes(matches(*control, tag(hash))) {
+                if is_it(&entries[lane]) {
+                    return Some((group, lane));
+                }
+            }
+            if control & ALL_EMPTY != 0 {
+                return None;
+            }
+            group = if group + 1 == groups { 0 } else { group + 1 };
+        }
+        None
+    }
+
+    /// Writes an entry into the first group with room. There is room.
+    fn place(&mut self, hash: u64, entry: E) -> (usize, usize) {
+        let groups = self.groups();
+        let mut group = self.home(hash);
+        loop {
+            let (control, entries) = self.group_mut(group);
+            if let Some(lane) = lanes(*control & ALL_EMPTY).next() {
+                *control = with_control(*control, lane, tag(hash));
+                entries[lane] = entry;
+                self.len += 1;
+                return (group, lane);
+            }
+            group = if group + 1 == groups { 0 } else { group + 1 };
+        }
+    }
+
+    /// Empties a place, then pulls back an entry that was displaced over it.
+    fn remove(&mut self, group: usize, lane: usize, hasher: impl Fn(&E) -> u64) {
+        let groups = self.groups();
+        let (mut hole, mut hole_lane) = (group, lane);
+        self.len -= 1;
+        'hole: loop {
+            let control = self.group_mut(hole).0;
+            let was_full = *control & ALL_EMPTY == 0;
+            *control = with_control(*control, hole_lane, 0x80);
+            if !was_full {
+                return;
+            }
+            let mut at = hole;
+            for distance in 1..groups {
+                at = if at + 1 == groups { 0 } else { at + 1 };
+                let (&control, entries) = self.group(at);
+                for lane in lanes(!control & ALL_EMPTY) {
+                    let entry = entries[lane];
+                    let home = self.home(hasher(&entry));
+                    // How far it was displaced, around the end of the segment.
+                    let displaced = if at >= home {
+                        at - home
+                    } else {
+                        at + groups - home
+                    };
+                    if displaced >= distance {
+                        let byte = (control >> (lane * 8)) as u8;
+                        let (control, entries) = self.group_mut(hole);
+                        *control = with_control(*control, hole_lane, byte);
+                        entries[hole_lane] = entry;
+                        (hole, hole_lane) = (at, lane);
+                        continue 'hole;
+                    }
+                }
+                if control & ALL_EMPTY != 0 {
+                    return;
+                }
+            }
+            return;
+        }
+    }
+
+    /// Takes all entries out; the blocks stay, empty.
+    fn drain(&mut self) -> Vec<E> {
+        let mut all = Vec::with_capacity(self.len);
+        for group in 0..self.groups() {
+            let (control, entries) = self.group_mut(group);
+            all.extend(lanes(!*control & ALL_EMPTY).map(|lane| entries[lane]));
+            *control = ALL_EMPTY;
+        }
+        self.len = 0;
+        all
+    }
+
+    /// Moves all entries into `blocks` blocks.
+    fn rebuild(&mut self, blocks: usize, hasher: &impl Fn(&E) -> u64) {
+        let entries = self.drain();
+        self.resize(blocks);
+        for entry in entries {
+            self.place(hasher(&entry), entry);
+        }
+    }
+
+    /// Changes the number of blocks of an empty segment.
+    fn resize(&mut self, blocks: usize) {
+        self.count = blocks as u32;
+        for (at, block) in self.blocks.iter_mut().enumerate() {
+            if at >= blocks {
+                *block = None;
+            } else if block.is_none() {
+                *block = Some(Block::new());
+            }
+        }
+        self.more
+            .resize_with(blocks.saturating_sub(BLOCKS), Block::new);
+        self.more.shrink_to_fit();
+    }
+}
+
+impl<E: Copy + Default, const GROUPS: usize> Block<E, GROUPS> {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            control: [ALL_EMPTY; GROUPS],
+            entries: [[E::default(); LANES]; GROUPS],
+        })
+    }
+}
+
+/// The control byte of a hash: its lowest seven bits, which no index uses.
+#[inline]
+const fn tag(hash: u64) -> u8 {
+    hash as u8 & 0x7f
+}
+
+/// The high bit of each byte of `control` that equals `tag`, and now and then
+/// of one above such a byte: callers compare the entries. Never of an empty.
+#[inline]
+const fn matches(control: u64, tag: u8) -> u64 {
+    let differences = control ^ (LOW_BITS * tag as u64);
+    differences.wrapping_sub(LOW_BITS) & !differences & ALL_EMPTY
+}
+
+/// The bytes of which the high bit is set.
+#[inline]
+fn lanes(mut high_bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if high_bits == 0 {
+            return None;
+        }
+        let lane = high_bits.trailing_zeros() as usize / 8;
+        high_bits &= high_bits - 1;
+        Some(lane)
+    })
+}
+
+#[inline]
+const fn with_control(control: u64, lane: usize, byte: u8) -> u64 {
+    control & !(0xff << (lane * 8)) | (byte as u64) << (lane * 8)
+}
+
+#[cfg(test)]
+mod tests;
