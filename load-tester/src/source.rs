@@ -1,0 +1,107 @@
+//! Where the sending threads get their requests from: endless traffic or a
+//! fill, at a window or a rate.
+
+use crate::config::{Pace, RunConfig};
+use crate::schedule::Schedule;
+use crate::workload::{FillPlan, Request, SwarmTooBig, Traffic};
+
+/// Sendings of one peer of a fill before it counts as refused, where the
+/// tracker answers with errors. Lost packets are sent again for much longer.
+pub const MAX_REFUSALS: u16 = 3;
+
+/// Sendings of one peer of a fill before it is given up.
+pub const MAX_ATTEMPTS: u16 = 100;
+
+/// Requests of one thread, in order.
+pub enum Source {
+    /// Without end.
+    Traffic(Box<Traffic>),
+    /// Every peer once, and again what was lost.
+    Fill {
+        /// What was not sent yet.
+        plan: Box<FillPlan>,
+        /// What must be sent again, and how often it was sent.
+        again: Vec<(Request, u16)>,
+        /// Nothing left in the plan.
+        exhausted: bool,
+    },
+}
+
+impl Source {
+    /// The source of thread `thread` of a run.
+    pub fn new(config: &RunConfig, thread: usize) -> Source {
+        match config.fill {
+            None => Source::Traffic(Box::new(Traffic::new(&config.workload, thread))),
+            Some(shape) => Source::Fill {
+                plan: Box::new(FillPlan::new(&config.workload, shape, thread, config.threads)),
+                again: Vec::with_capacity(1024),
+                exhausted: false,
+            },
+        }
+    }
+
+    /// The next request and how often it was sent before.
+    pub fn next(&mut self) -> Result<Option<(Request, u16)>, SwarmTooBig> {
+        match self {
+            Source::Traffic(traffic) => Ok(Some((traffic.next(), 0))),
+            Source::Fill { plan, again, exhausted } => {
+                if let Some(again) = again.pop() {
+                    return Ok(Some(again));
+                }
+                let request = plan.next().transpose()?;
+                *exhausted = request.is_none();
+                Ok(request.map(|request| (request, 0)))
+            }
+        }
+    }
+
+    /// Takes back a request that got no good answer. Returns whether it will
+    /// be sent again.
+    pub fn failed(&mut self, request: Request, attempts: u16, refused: bool) -> bool {
+        let limit = if refused { MAX_REFUSALS } else { MAX_ATTEMPTS };
+        match self {
+            Source::Fill { again, .. } if attempts + 1 < limit => {
+                again.push((request, attempts + 1));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is left to send.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Source::Fill { again, exhausted: true, .. } if again.is_empty())
+    }
+
+    /// Whether this is a fill.
+    pub fn is_fill(&self) -> bool {
+        matches!(self, Source::Fill { .. })
+    }
+}
+
+/// How many requests may be sent now.
+pub enum Gate {
+    /// As many as keep this many in flight.
+    Window(usize),
+    /// As many as are due.
+    Rate(Schedule),
+}
+
+impl Gate {
+    /// The gate of thread `thread` of a run.
+    pub fn new(config: &RunConfig, thread: usize) -> Gate {
+        match config.pace {
+            Pace::Window(window) => Gate::Window(window),
+            Pace::Rate(rate) => Gate::Rate(Schedule::new(rate, thread, config.threads)),
+        }
+    }
+
+    /// When the next request should be sent, if that is not after `now` and
+    /// the window has room.
+    pub fn take(&mut self, now: u64, in_flight: usize) -> Option<u64> {
+        match self {
+            Gate::Window(window) => (in_flight < *window).then_some(now),
+            Gate::Rate(schedule) => schedule.take_due(now),
+        }
+    }
+}
