@@ -66,7 +66,7 @@ pub struct RunArgs {
     #[arg(long, value_delimiter = ',', help_heading = "Load")]
     cpus: Vec<usize>,
     /// Closed loop: requests in flight per thread (UDP).
-    #[arg(long, default_value_t = 256, conflicts_with = "rate", help_heading = "Load")]
+    #[arg(long, default_value_t = 128, conflicts_with = "rate", help_heading = "Load")]
     window: usize,
     /// Open loop: requests per second of all threads together; latency counts
     /// from when a request should have been sent.

@@ -46,6 +46,9 @@ pub struct Report {
     pub unreachable: u64,
     /// HTTP connections that failed.
     pub broken_connections: u64,
+    /// Share of the measured interval in which the sending threads had nothing
+    /// to do: near 0 means that they, not the tracker, are the limit.
+    pub idle_fraction: f64,
     /// Mean number of peers in an announce reply.
     pub peers_per_reply: f64,
     /// Mean length of a reply.
@@ -100,7 +103,14 @@ impl From<[u64; 3]> for Kinds {
 impl Report {
     /// Summarises the merged counts of all threads. `max_loss` is the greatest
     /// fraction of failed requests in a valid run.
-    pub fn new(target: String, mode: String, seconds: f64, stats: &Stats, max_loss: f64) -> Report {
+    pub fn new(
+        target: String,
+        mode: String,
+        seconds: f64,
+        threads: usize,
+        stats: &Stats,
+        max_loss: f64,
+    ) -> Report {
         let sent = Kinds::from(stats.sent);
         let answered = Kinds::from(stats.answered);
         let failed = stats.error_replies + stats.bad_replies + stats.lost + stats.unsent;
@@ -124,6 +134,7 @@ impl Report {
             unknown_ids: stats.unknown_ids,
             unreachable: stats.unreachable,
             broken_connections: stats.broken_connections,
+            idle_fraction: stats.idle_nanoseconds as f64 / 1e9 / (seconds * threads as f64).max(1e-9),
             peers_per_reply: ratio(stats.peers, answered.announces),
             bytes_per_reply: ratio(stats.reply_bytes, stats.replies_in_interval),
             latency: stats.latencies.summary(),
@@ -200,6 +211,8 @@ impl Report {
                 l.p50_us, l.p90_us, l.p99_us, l.p999_us, l.max_us
             ),
         );
+        let limit = if self.idle_fraction < 0.05 { ": the generator may be the limit, try more --threads or fewer --sources" } else { "" };
+        line("generator", format!("{:.0} % idle{limit}", self.idle_fraction * 100.0));
         if let Some(cpu) = &self.cpu {
             line(
                 "server processor",

@@ -98,7 +98,7 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
         Some(_) => ended as f64 / 1e9,
         None => config.duration.as_secs_f64(),
     };
-    let mut report = Report::new(describe_target(config), describe_mode(config), seconds, &stats, config.max_loss);
+    let mut report = Report::new(describe_target(config), describe_mode(config), seconds, config.threads, &stats, config.max_loss);
     if let Some(nanoseconds) = cpu {
         report.set_cpu(nanoseconds);
     }

@@ -43,6 +43,8 @@ pub struct Stats {
     pub reply_bytes: u64,
     /// Replies of any kind inside the measured interval, whenever asked.
     pub replies_in_interval: u64,
+    /// Time in the measured interval in which the sender had nothing to do.
+    pub idle_nanoseconds: u64,
     /// From the intended (fixed rate) or actual (closed loop) sending.
     pub latencies: Latencies,
     /// Texts of error replies and reasons for bad ones, with their counts.
@@ -68,6 +70,7 @@ impl Stats {
             peers: 0,
             reply_bytes: 0,
             replies_in_interval: 0,
+            idle_nanoseconds: 0,
             latencies: Latencies::new(),
             texts: Texts::default(),
         }
@@ -99,6 +102,7 @@ impl Stats {
             (&mut self.peers, other.peers),
             (&mut self.reply_bytes, other.reply_bytes),
             (&mut self.replies_in_interval, other.replies_in_interval),
+            (&mut self.idle_nanoseconds, other.idle_nanoseconds),
         ];
         for (mine, theirs) in pairs {
             *mine += theirs;

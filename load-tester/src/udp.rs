@@ -102,6 +102,7 @@ impl<'a> UdpLoad<'a> {
         let gathers = matches!(self.config.pace, Pace::Window(window) if window >= GATHERING_WINDOW);
         let mut publish_at = 0;
         let mut last_reply = 0;
+        let mut turn_began = 0;
         loop {
             let before = self.in_flight.len();
             let received = self.receive(timeline);
@@ -113,9 +114,10 @@ impl<'a> UdpLoad<'a> {
                 self.lose(entry);
             }
             let sending = now < timeline.end && !progress.stop.load(Ordering::Relaxed);
+            let mut queued = 0;
             if sending {
                 self.renew(now, timeline);
-                self.queue_due(now, timeline)?;
+                queued = self.queue_due(now, timeline)?;
                 self.flush();
             }
             if self.in_flight.is_empty() && (!sending || self.source.is_exhausted()) {
@@ -126,12 +128,28 @@ impl<'a> UdpLoad<'a> {
                 publish_at = now + PUBLISH_EVERY;
                 self.publish(progress);
             }
-            if gathers && received * 8 < before {
-                let until = now + GATHERING;
-                while timeline.now() < until {
-                    std::hint::spin_loop();
-                }
+            if received + queued == 0 && timeline.measures(now) {
+                self.stats.idle_nanoseconds += now - turn_began;
             }
+            turn_began = now;
+            if gathers && received * 4 < before {
+                turn_began = self.gather(timeline);
+            }
+        }
+    }
+
+    /// Lets replies gather; returns the time afterwards.
+    fn gather(&mut self, timeline: &Timeline) -> u64 {
+        let from = timeline.now();
+        loop {
+            let now = timeline.now();
+            if now >= from + GATHERING {
+                if timeline.measures(now) {
+                    self.stats.idle_nanoseconds += now - from;
+                }
+                return now;
+            }
+            std::hint::spin_loop();
         }
     }
 
@@ -269,7 +287,9 @@ impl<'a> UdpLoad<'a> {
         }
     }
 
-    fn queue_due(&mut self, now: u64, timeline: &Timeline) -> Result<(), SwarmTooBig> {
+    /// Queues what may be sent now; returns how many requests that was.
+    fn queue_due(&mut self, now: u64, timeline: &Timeline) -> Result<usize, SwarmTooBig> {
+        let mut queued = 0;
         while !self.source.is_exhausted() {
             let Some(intended) = self.gate.take(now, self.in_flight.len()) else {
                 break;
@@ -278,8 +298,9 @@ impl<'a> UdpLoad<'a> {
                 break;
             };
             self.queue(request, attempts, intended, now, timeline);
+            queued += 1;
         }
-        Ok(())
+        Ok(queued)
     }
 
     fn queue(&mut self, request: Request, attempts: u16, intended: u64, now: u64, timeline: &Timeline) {
