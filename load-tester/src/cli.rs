@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Pace, RunConfig, Target};
+use crate::http::MAX_CONNECTIONS;
 use crate::packet::MAX_SCRAPE_HASHES;
 use crate::workload::{FillShape, Skew, Workload, info_hash};
 use crate::{echo, run};
@@ -245,7 +246,17 @@ impl RunArgs {
                 "{ip} is not a loopback address; add --allow-remote if the tracker there is yours to load"
             ));
         }
-        let sources = self.source_list(ip)?;
+        let mut sources = self.source_list(ip)?;
+        if matches!(target, Target::Http { .. }) && self.connections < sources.len() {
+            if self.sources.is_some() || !self.source_addresses.is_empty() {
+                return Err(format!(
+                    "--connections {} is less than one per source address ({})",
+                    self.connections,
+                    sources.len()
+                ));
+            }
+            sources.truncate(self.connections.max(1));
+        }
         let at_least_one = |name: &str, value: u64| match value {
             0 => Err(format!("{name} must be at least 1")),
             _ => Ok(()),
@@ -266,6 +277,12 @@ impl RunArgs {
         }
         if !(1..=MAX_SCRAPE_HASHES).contains(&self.scrape_hashes) {
             return Err(format!("--scrape-hashes {} is not between 1 and {MAX_SCRAPE_HASHES}", self.scrape_hashes));
+        }
+        if self.connections > MAX_CONNECTIONS {
+            return Err(format!("--connections {} is more than {MAX_CONNECTIONS}", self.connections));
+        }
+        if matches!(target, Target::Http { .. }) && self.connects > 0.0 {
+            return Err("--connects is for udp:// targets; HTTP has no such request".into());
         }
         let pace = match self.rate {
             None => Pace::Window(self.window),

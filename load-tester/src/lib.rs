@@ -9,11 +9,13 @@
 //! It shares no code with the tracker it was written for, so that a mistake
 //! there cannot hide here. Only [`sys`] holds unsafe code.
 
+pub mod bencode;
 pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod echo;
 pub mod http;
+pub mod http_message;
 pub mod inflight;
 pub mod pace;
 pub mod packet;

@@ -22,6 +22,8 @@ pub enum Source {
         plan: Box<FillPlan>,
         /// What must be sent again, and how often it was sent.
         again: Vec<(Request, u16)>,
+        /// Drawn while looking for another source address's peer, by source.
+        set_aside: Vec<Vec<(Request, u16)>>,
         /// Nothing left in the plan.
         exhausted: bool,
     },
@@ -35,6 +37,7 @@ impl Source {
             Some(shape) => Source::Fill {
                 plan: Box::new(FillPlan::new(&config.workload, shape, thread, config.threads)),
                 again: Vec::with_capacity(1024),
+                set_aside: vec![Vec::new(); config.sources.len()],
                 exhausted: false,
             },
         }
@@ -44,13 +47,34 @@ impl Source {
     pub fn next(&mut self) -> Result<Option<(Request, u16)>, SwarmTooBig> {
         match self {
             Source::Traffic(traffic) => Ok(Some((traffic.next(), 0))),
-            Source::Fill { plan, again, exhausted } => {
+            Source::Fill { plan, again, exhausted, .. } => {
                 if let Some(again) = again.pop() {
                     return Ok(Some(again));
                 }
                 let request = plan.next().transpose()?;
                 *exhausted = request.is_none();
                 Ok(request.map(|request| (request, 0)))
+            }
+        }
+    }
+
+    /// The next request that the given source address sends, for connections
+    /// that are bound to one. `None` where all the rest belongs to others.
+    pub fn next_from(&mut self, source: u16) -> Result<Option<(Request, u16)>, SwarmTooBig> {
+        if let Source::Traffic(traffic) = self {
+            return Ok(Some((traffic.next_from(source), 0)));
+        }
+        loop {
+            if let Source::Fill { set_aside, .. } = self {
+                if let Some(request) = set_aside[usize::from(source)].pop() {
+                    return Ok(Some(request));
+                }
+            }
+            let Some(next) = self.next()? else {
+                return Ok(None);
+            };
+            if let Source::Fill { set_aside, .. } = self {
+                set_aside[usize::from(next.0.source)].push(next);
             }
         }
     }
@@ -70,7 +94,8 @@ impl Source {
 
     /// Whether nothing is left to send.
     pub fn is_exhausted(&self) -> bool {
-        matches!(self, Source::Fill { again, exhausted: true, .. } if again.is_empty())
+        matches!(self, Source::Fill { again, set_aside, exhausted: true, .. }
+            if again.is_empty() && set_aside.iter().all(Vec::is_empty))
     }
 
     /// Whether this is a fill.
