@@ -13,8 +13,10 @@ pub struct Body<'a> {
     pub files: Option<usize>,
 }
 
-/// Reads a whole body; `None` where it is not one bencoded dictionary.
+/// Reads a whole body; `None` where it is not one bencoded dictionary. A line
+/// end after it is let pass: aquatic_http sends one, and clients ignore it.
 pub fn read_body(bytes: &[u8]) -> Option<Body<'_>> {
+    let bytes = bytes.strip_suffix(b"\r\n").unwrap_or(bytes);
     let mut body = Body::default();
     let mut at = 1;
     if *bytes.first()? != b'd' {
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!((compact.peers, compact.has_interval), (Some(3), true));
         let listed = read_body(b"d8:intervali9e5:peersld2:ip1:a4:porti1eed2:ip1:b4:porti2eeee").unwrap();
         assert_eq!(listed.peers, Some(2));
-        let failure = read_body(b"d14:failure reason2:noe").unwrap();
+        let failure = read_body(b"d14:failure reason2:noe\r\n").unwrap();
         assert_eq!(failure.failure, Some(&b"no"[..]));
         let scrape = read_body(b"d5:filesd2:aad8:completei1ee2:bbd8:completei1eeee").unwrap();
         assert_eq!(scrape.files, Some(2));

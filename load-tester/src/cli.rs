@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compare::CompareArgs;
 use crate::config::{Pace, RunConfig, Target};
 use crate::http::MAX_CONNECTIONS;
 use crate::packet::MAX_SCRAPE_HASHES;
 use crate::workload::{FillShape, Skew, Workload, info_hash};
-use crate::{echo, run};
+use crate::{compare, echo, run};
 
 /// Source addresses used on loopback unless told otherwise: flows spread over
 /// the workers of a tracker, and runs of packets stay long.
@@ -33,6 +34,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure karuta, aquatic and opentracker side by side, with the limit of
+    /// the host, and write tables and a plot.
+    Compare(Box<CompareArgs>),
     /// Answer UDP requests with fixed bytes: the limit of the host.
     #[command(hide = true)]
     Echo(EchoArgs),
@@ -149,6 +153,10 @@ pub struct RunArgs {
     /// How a fill spreads its peers over --info-hashes swarms.
     #[arg(long, value_enum, default_value_t = Shape::Uniform, help_heading = "Fill")]
     fill_shape: Shape,
+    /// Announce the peers that a fill of --peers peers with --skew put in
+    /// before (same seed, sources and info hashes) instead of others.
+    #[arg(long, conflicts_with = "fill", help_heading = "Fill")]
+    reannounce: bool,
     /// Write the info hashes, one of 40 hex digits per line, and exit unless a
     /// target is given too.
     #[arg(long, value_name = "FILE", help_heading = "Fill")]
@@ -180,6 +188,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         None => run_once(&cli.run),
+        Some(Command::Compare(args)) => compare::main(&args),
         Some(Command::Echo(args)) => serve(&args, false),
         Some(Command::HttpEcho(args)) => serve(&args, true),
     }
@@ -342,6 +351,7 @@ impl RunArgs {
             started: self.started,
             completed: self.completed,
             stopped: self.stopped,
+            reannounce: self.reannounce,
         })
     }
 

@@ -5,12 +5,15 @@
 //! [`config::RunConfig`]; [`run`] starts one thread per load, [`udp`] or
 //! [`http`]; each takes requests from a [`source`] ([`workload`] decides which
 //! peer and swarm) when its gate allows, keeps them in an [`inflight`] table
+//! and counts into [`stats`]; [`report`] says what came out. [`compare`] does
+//! this for several servers side by side.
 //!
 //! It shares no code with the tracker it was written for, so that a mistake
 //! there cannot hide here. Only [`sys`] holds unsafe code.
 
 pub mod bencode;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod connect;
 pub mod echo;

@@ -86,6 +86,10 @@ pub struct Workload {
     pub completed: f64,
     /// Fraction of the announces that carry the event `stopped`.
     pub stopped: f64,
+    /// Announce the peers that a fill of the same size, skew and seed put in,
+    /// instead of others. Swarms get as many members as a fill gives them on
+    /// average, so a few peers are new.
+    pub reannounce: bool,
 }
 
 /// Draws requests without end, for one thread.
@@ -137,6 +141,9 @@ impl Traffic {
             d if d < self.scrape_below => Kind::Scrape,
             _ => Kind::Announce,
         };
+        if self.workload.reannounce {
+            return Request { kind, event: self.event(for_event), ..self.filled(source) };
+        }
         let sources = u64::from(self.workload.sources);
         // Peer indices that belong to this source: source, source + sources, ...
         let own = (self.workload.peers + sources - 1 - u64::from(source)) / sources;
@@ -152,6 +159,20 @@ impl Traffic {
             port: 1 + ((identity >> 32) % 65535) as u16,
             swarm,
         }
+    }
+
+    /// A peer of a fill, of this source address.
+    fn filled(&mut self, source: u16) -> Request {
+        let swarm = self.sampler.draw(&mut self.random);
+        let members = self.sampler.expected(swarm, self.workload.peers as f64).ceil() as u64;
+        let k = self.random.below(members.max(1));
+        // The nearest member that this source sends.
+        let sources = u64::from(self.workload.sources);
+        let rotation = mix(self.workload.seed, u64::from(swarm)) & 0xffff_ffff;
+        let behind = (k + rotation + sources - u64::from(source)) % sources;
+        let k = if behind <= k { k - behind } else { k + sources - behind };
+        let k = k.min(sources * 65535 - 1);
+        member_of(&self.workload, swarm, k)
     }
 
     fn event(&self, draw: u64) -> Event {
@@ -245,17 +266,22 @@ impl FillPlan {
             return Err(SwarmTooBig { swarm, identities });
         }
         *member += 1;
-        let rotation = mix(self.workload.seed, u64::from(swarm));
-        let port = 1 + ((k / sources + (rotation >> 32)) % 65535) as u16;
-        let draw = mix(rotation, k);
-        Ok(Request {
-            kind: Kind::Announce,
-            event: Event::Started,
-            seeder: unit(draw) < self.workload.seeders,
-            source: ((k + (rotation & 0xffff_ffff)) % sources) as u16,
-            port,
-            swarm,
-        })
+        Ok(member_of(&self.workload, swarm, k))
+    }
+}
+
+/// The k-th peer of a swarm, k below 65535 per source address.
+fn member_of(workload: &Workload, swarm: u32, k: u64) -> Request {
+    let sources = u64::from(workload.sources);
+    let rotation = mix(workload.seed, u64::from(swarm));
+    let port = 1 + ((k / sources + (rotation >> 32)) % 65535) as u16;
+    Request {
+        kind: Kind::Announce,
+        event: Event::Started,
+        seeder: unit(mix(rotation, k)) < workload.seeders,
+        source: ((k + (rotation & 0xffff_ffff)) % sources) as u16,
+        port,
+        swarm,
     }
 }
 
@@ -295,6 +321,23 @@ impl Sampler {
                 ((u * u * u * f64::from(*swarms)) as u32).min(swarms - 1)
             }
             Sampler::Zipf(zipf) => zipf.draw(random),
+        }
+    }
+}
+
+impl Sampler {
+    /// How many of `peers` draws fall on `swarm` on average.
+    fn expected(&self, swarm: u32, peers: f64) -> f64 {
+        match self {
+            Sampler::Uniform { swarms } => peers / f64::from(*swarms),
+            Sampler::Cubic { swarms } => {
+                let edge = |swarm: f64| (swarm / f64::from(*swarms)).cbrt();
+                peers * (edge(f64::from(swarm) + 1.0) - edge(f64::from(swarm)))
+            }
+            Sampler::Zipf(zipf) => {
+                let total = zipf.integral_last - zipf.integral_first;
+                peers * (f64::from(swarm) + 1.0).powf(-zipf.exponent) / total
+            }
         }
     }
 }
@@ -374,6 +417,7 @@ mod tests {
             started: 0.1,
             completed: 0.2,
             stopped: 0.3,
+            reannounce: false,
         }
     }
 
@@ -433,6 +477,26 @@ mod tests {
             .map(|r| (r.swarm, r.source, r.port, r.seeder))
             .collect();
         assert_eq!(peers.len(), 50);
+    }
+
+    #[test]
+    fn reannounced_peers_are_mostly_those_of_the_fill() {
+        for skew in [Skew::Uniform, Skew::Cubic, Skew::Zipf(1.0)] {
+            let workload = Workload { skew, reannounce: true, ..workload(50_000, 500, 3) };
+            let mut plan = FillPlan::new(&workload, FillShape::Drawn(skew), 0, 1);
+            let mut filled = HashSet::new();
+            while let Some(Ok(r)) = plan.next() {
+                filled.insert((r.swarm, r.source, r.port, r.seeder));
+            }
+            let mut traffic = Traffic::new(&workload, 0);
+            let again = (0..20_000)
+                .map(|_| traffic.next())
+                .filter(|r| filled.contains(&(r.swarm, r.source, r.port, r.seeder)))
+                .count();
+            assert!(again > 18_000, "{skew:?}: {again} of 20000");
+            let r = traffic.next_from(2);
+            assert_eq!(r.source, 2);
+        }
     }
 
     #[test]
