@@ -76,7 +76,10 @@ fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
         match *bytes.get(at)? {
             b'i' => {
                 let end = at + bytes[at..].iter().take(24).position(|b| *b == b'e')?;
-                std::str::from_utf8(&bytes[at + 1..end]).ok()?.parse::<i64>().ok()?;
+                std::str::from_utf8(&bytes[at + 1..end])
+                    .ok()?
+                    .parse::<i64>()
+                    .ok()?;
                 at = end + 1;
             }
             b'l' | b'd' => {
@@ -102,11 +105,16 @@ mod tests {
 
     #[test]
     fn replies_are_read() {
-        let compact = read_body(b"d8:completei1e8:intervali1800e5:peers12:aaaaaabbbbbb6:peers618:ccccccccccccccccce");
+        let compact = read_body(
+            b"d8:completei1e8:intervali1800e5:peers12:aaaaaabbbbbb6:peers618:ccccccccccccccccce",
+        );
         assert_eq!(compact, None, "17 bytes where 18 are promised");
-        let compact = read_body(b"d8:intervali1800e5:peers12:aaaaaabbbbbb6:peers618:cccccccccccccccccce").unwrap();
+        let compact =
+            read_body(b"d8:intervali1800e5:peers12:aaaaaabbbbbb6:peers618:cccccccccccccccccce")
+                .unwrap();
         assert_eq!((compact.peers, compact.has_interval), (Some(3), true));
-        let listed = read_body(b"d8:intervali9e5:peersld2:ip1:a4:porti1eed2:ip1:b4:porti2eeee").unwrap();
+        let listed =
+            read_body(b"d8:intervali9e5:peersld2:ip1:a4:porti1eed2:ip1:b4:porti2eeee").unwrap();
         assert_eq!(listed.peers, Some(2));
         let failure = read_body(b"d14:failure reason2:noe\r\n").unwrap();
         assert_eq!(failure.failure, Some(&b"no"[..]));
@@ -128,7 +136,12 @@ mod tests {
             b"d1:a99999999999:e",
         ];
         for bytes in broken {
-            assert_eq!(read_body(bytes), None, "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                read_body(bytes),
+                None,
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 }

@@ -22,9 +22,16 @@ const LOOPBACK_SOURCES: u16 = 8;
 
 /// Measures a BitTorrent tracker.
 #[derive(Debug, Parser)]
-#[command(name = "karuta-load-tester", version, about, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Exit codes: 0 valid run, 1 could not run, 2 bad arguments, 3 invalid run \
-    (no replies, more failures than --max-loss, wrong transaction ids).")]
+#[command(
+    name = "karuta-load-tester",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
+#[command(
+    after_help = "Exit codes: 0 valid run, 1 could not run, 2 bad arguments, 3 invalid run \
+    (no replies, more failures than --max-loss, wrong transaction ids)."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -71,7 +78,12 @@ pub struct RunArgs {
     #[arg(long, value_delimiter = ',', help_heading = "Load")]
     cpus: Vec<usize>,
     /// Closed loop: requests in flight per thread (UDP).
-    #[arg(long, default_value_t = 128, conflicts_with = "rate", help_heading = "Load")]
+    #[arg(
+        long,
+        default_value_t = 128,
+        conflicts_with = "rate",
+        help_heading = "Load"
+    )]
     window: usize,
     /// Open loop: requests per second of all threads together; latency counts
     /// from when a request should have been sent.
@@ -135,7 +147,12 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0.75, help_heading = "Workload")]
     seeders: f64,
     /// Peers wanted; -1 leaves it to the tracker.
-    #[arg(long, default_value_t = 30, allow_negative_numbers = true, help_heading = "Workload")]
+    #[arg(
+        long,
+        default_value_t = 30,
+        allow_negative_numbers = true,
+        help_heading = "Workload"
+    )]
     numwant: i32,
     /// Fraction of the announces with the event `started`.
     #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
@@ -215,7 +232,10 @@ fn run_once(args: &RunArgs) -> ExitCode {
     match run::run(&config, show_progress) {
         Ok(report) => {
             if args.json {
-                println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+                println!(
+                    "{}",
+                    serde_json::to_string_pretty(&report).unwrap_or_default()
+                );
             } else {
                 print!("{}", report.to_text());
             }
@@ -230,7 +250,10 @@ fn run_once(args: &RunArgs) -> ExitCode {
 
 fn serve(args: &EchoArgs, over_http: bool) -> ExitCode {
     if !args.address.ip().is_loopback() {
-        eprintln!("error: {} is not a loopback address; the responder only serves this host", args.address.ip());
+        eprintln!(
+            "error: {} is not a loopback address; the responder only serves this host",
+            args.address.ip()
+        );
         return ExitCode::from(2);
     }
     match echo::serve(args.address, args.peers.min(1000), over_http) {
@@ -245,9 +268,10 @@ fn serve(args: &EchoArgs, over_http: bool) -> ExitCode {
 impl RunArgs {
     /// Checks the arguments together; an error says which and what to do.
     pub fn check(&self) -> Result<RunConfig, String> {
-        let target = self.target.as_deref().ok_or(
-            "no target; give udp://HOST:PORT or http://HOST:PORT/announce, or see --help",
-        )?;
+        let target = self
+            .target
+            .as_deref()
+            .ok_or("no target; give udp://HOST:PORT or http://HOST:PORT/announce, or see --help")?;
         let target = parse_target(target)?;
         let ip = target.address().ip();
         if !ip.is_loopback() && !self.allow_remote {
@@ -279,16 +303,26 @@ impl RunArgs {
             return Err(format!("--window {} is more than 1048576", self.window));
         }
         if self.fill.is_none() && self.peers < sources.len() as u64 {
-            return Err(format!("--peers {} is less than one per source address ({})", self.peers, sources.len()));
+            return Err(format!(
+                "--peers {} is less than one per source address ({})",
+                self.peers,
+                sources.len()
+            ));
         }
         if self.numwant > 10_000 {
             return Err(format!("--numwant {} is more than 10000", self.numwant));
         }
         if !(1..=MAX_SCRAPE_HASHES).contains(&self.scrape_hashes) {
-            return Err(format!("--scrape-hashes {} is not between 1 and {MAX_SCRAPE_HASHES}", self.scrape_hashes));
+            return Err(format!(
+                "--scrape-hashes {} is not between 1 and {MAX_SCRAPE_HASHES}",
+                self.scrape_hashes
+            ));
         }
         if self.connections > MAX_CONNECTIONS {
-            return Err(format!("--connections {} is more than {MAX_CONNECTIONS}", self.connections));
+            return Err(format!(
+                "--connections {} is more than {MAX_CONNECTIONS}",
+                self.connections
+            ));
         }
         if matches!(target, Target::Http { .. }) && self.connects > 0.0 {
             return Err("--connects is for udp:// targets; HTTP has no such request".into());
@@ -296,7 +330,11 @@ impl RunArgs {
         let pace = match self.rate {
             None => Pace::Window(self.window),
             Some(rate) if rate > 0.0 && rate <= 1e9 => Pace::Rate(rate),
-            Some(rate) => return Err(format!("--rate {rate} is not between 0 and 10^9 requests per second")),
+            Some(rate) => {
+                return Err(format!(
+                    "--rate {rate} is not between 0 and 10^9 requests per second"
+                ));
+            }
         };
         Ok(RunConfig {
             target,
@@ -326,7 +364,10 @@ impl RunArgs {
             ("--started", self.started),
             ("--completed", self.completed),
             ("--stopped", self.stopped),
-            ("--started, --completed and --stopped together", self.started + self.completed + self.stopped),
+            (
+                "--started, --completed and --stopped together",
+                self.started + self.completed + self.stopped,
+            ),
             ("--max-loss / 100", self.max_loss / 100.0),
         ];
         for (name, value) in fractions {
@@ -336,7 +377,9 @@ impl RunArgs {
         }
         let weights = [self.connects, self.announces, self.scrapes];
         if weights.iter().any(|w| !(0.0..=1e9).contains(w)) || weights.iter().sum::<f64>() <= 0.0 {
-            return Err("--connects, --announces and --scrapes must not be negative, nor all 0".into());
+            return Err(
+                "--connects, --announces and --scrapes must not be negative, nor all 0".into(),
+            );
         }
         Ok(Workload {
             seed: self.seed,
@@ -357,8 +400,14 @@ impl RunArgs {
 
     fn source_list(&self, target: IpAddr) -> Result<Vec<Option<IpAddr>>, String> {
         if !self.source_addresses.is_empty() {
-            if let Some(other) = self.source_addresses.iter().find(|ip| ip.is_ipv4() != target.is_ipv4()) {
-                return Err(format!("source address {other} is of another family than the target {target}"));
+            if let Some(other) = self
+                .source_addresses
+                .iter()
+                .find(|ip| ip.is_ipv4() != target.is_ipv4())
+            {
+                return Err(format!(
+                    "source address {other} is of another family than the target {target}"
+                ));
             }
             return Ok(self.source_addresses.iter().copied().map(Some).collect());
         }
@@ -372,7 +421,9 @@ impl RunArgs {
             count if loopback_v4 => {
                 let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
                 let count = u32::from(count.unwrap_or(LOOPBACK_SOURCES));
-                Ok((0..count).map(|n| Some(IpAddr::V4(Ipv4Addr::from(first + n)))).collect())
+                Ok((0..count)
+                    .map(|n| Some(IpAddr::V4(Ipv4Addr::from(first + n))))
+                    .collect())
             }
             _ => Ok(vec![None]),
         }
@@ -405,9 +456,9 @@ pub fn write_info_hashes(path: &Path, seed: u64, swarms: u32) -> io::Result<()> 
 }
 
 fn parse_target(text: &str) -> Result<Target, String> {
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or_else(|| format!("target {text:?} has no scheme; write udp://{text} or http://{text}/announce"))?;
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+        format!("target {text:?} has no scheme; write udp://{text} or http://{text}/announce")
+    })?;
     let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
@@ -420,7 +471,9 @@ fn parse_target(text: &str) -> Result<Target, String> {
     };
     let address = with_port
         .to_socket_addrs()
-        .map_err(|error| format!("target {text:?}: {error}; write HOST:PORT, IPv6 addresses as [::1]:PORT"))?
+        .map_err(|error| {
+            format!("target {text:?}: {error}; write HOST:PORT, IPv6 addresses as [::1]:PORT")
+        })?
         .next()
         .ok_or_else(|| format!("target {text:?}: the name has no address"))?;
     match scheme {
@@ -428,9 +481,15 @@ fn parse_target(text: &str) -> Result<Target, String> {
         "http" => Ok(Target::Http {
             address,
             host: host.to_string(),
-            path: if path.is_empty() || path == "/" { "/announce".into() } else { path.into() },
+            path: if path.is_empty() || path == "/" {
+                "/announce".into()
+            } else {
+                path.into()
+            },
         }),
-        _ => Err(format!("target {text:?}: only udp:// and http:// can be measured")),
+        _ => Err(format!(
+            "target {text:?}: only udp:// and http:// can be measured"
+        )),
     }
 }
 
@@ -449,6 +508,8 @@ fn seconds(name: &str, value: f64, least: f64) -> Result<Duration, String> {
     if (least..=86_400.0 * 30.0).contains(&value) {
         Ok(Duration::from_secs_f64(value))
     } else {
-        Err(format!("{name} {value} is not between {least} and 2592000 seconds"))
+        Err(format!(
+            "{name} {value} is not between {least} and 2592000 seconds"
+        ))
     }
 }

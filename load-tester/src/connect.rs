@@ -49,7 +49,9 @@ impl fmt::Display for ConnectError {
                 f,
                 "cannot send from {ip}: {error}; give addresses of this host with --source-addresses, or fewer --sources"
             ),
-            ConnectError::Socket(to, error) => write!(f, "cannot open a UDP socket to {to}: {error}"),
+            ConnectError::Socket(to, error) => {
+                write!(f, "cannot open a UDP socket to {to}: {error}")
+            }
             ConnectError::NothingListens(to) => write!(
                 f,
                 "nothing listens on UDP {to} (port unreachable); start the tracker or check address and port"
@@ -59,7 +61,9 @@ impl fmt::Display for ConnectError {
                 "no answer from UDP {to} to connects within {}; is it a tracker, and does a firewall drop the packets?",
                 humantime::format_duration(*waited)
             ),
-            ConnectError::Refused(to, text) => write!(f, "the tracker at UDP {to} refuses connects: {text}"),
+            ConnectError::Refused(to, text) => {
+                write!(f, "the tracker at UDP {to} refuses connects: {text}")
+            }
         }
     }
 }
@@ -79,15 +83,25 @@ pub fn endpoints(
         .map(|(index, source)| {
             let socket = open(target, *source)?;
             let connection_id = obtain(&socket, target, patience, mix(seed, index as u64) as u32)?;
-            socket.set_nonblocking(true).map_err(|error| ConnectError::Socket(target, error))?;
-            Ok(Endpoint { socket, connection_id })
+            socket
+                .set_nonblocking(true)
+                .map_err(|error| ConnectError::Socket(target, error))?;
+            Ok(Endpoint {
+                socket,
+                connection_id,
+            })
         })
         .collect()
 }
 
 fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, ConnectError> {
     let failed = |error| ConnectError::Socket(target, error);
-    let socket = Socket::new(Domain::for_address(target), Type::DGRAM, Some(Protocol::UDP)).map_err(failed)?;
+    let socket = Socket::new(
+        Domain::for_address(target),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )
+    .map_err(failed)?;
     if let Some(ip) = source {
         socket
             .bind(&SocketAddr::new(ip, 0).into())
@@ -98,7 +112,12 @@ fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, Connect
     Ok(socket.into())
 }
 
-fn obtain(socket: &UdpSocket, target: SocketAddr, patience: Duration, first_id: u32) -> Result<u64, ConnectError> {
+fn obtain(
+    socket: &UdpSocket,
+    target: SocketAddr,
+    patience: Duration,
+    first_id: u32,
+) -> Result<u64, ConnectError> {
     let failed = |error| ConnectError::Socket(target, error);
     socket.set_read_timeout(Some(RETRY_AFTER)).map_err(failed)?;
     let start = Instant::now();
@@ -110,7 +129,9 @@ fn obtain(socket: &UdpSocket, target: SocketAddr, patience: Duration, first_id: 
         let mut reply = [0; 2048];
         match socket.send(&request).and_then(|_| socket.recv(&mut reply)) {
             Ok(len) => match packet::read_reply(&reply[..len], target.is_ipv6()) {
-                Ok((got, Reply::Connect { connection_id })) if got == id => return Ok(connection_id),
+                Ok((got, Reply::Connect { connection_id })) if got == id => {
+                    return Ok(connection_id);
+                }
                 Ok((got, Reply::Error { message })) if got == id => {
                     let text = String::from_utf8_lossy(message).into_owned();
                     return Err(ConnectError::Refused(target, text));
@@ -120,7 +141,11 @@ fn obtain(socket: &UdpSocket, target: SocketAddr, patience: Duration, first_id: 
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 return Err(ConnectError::NothingListens(target));
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) => {}
             Err(error) => return Err(failed(error)),
         }
     }

@@ -15,7 +15,11 @@ use crate::sys::{BATCH, Epoll, Receiver, Replier};
 /// for ever: blocking recvmmsg, then sendmmsg, 64 at a time.
 pub fn udp(socket: &UdpSocket, peers: usize) -> io::Result<()> {
     crate::sys::grow_receive_buffer(socket, 4 << 20);
-    let peer_len = if socket.local_addr()?.is_ipv6() { 18 } else { 6 };
+    let peer_len = if socket.local_addr()?.is_ipv6() {
+        18
+    } else {
+        6
+    };
     let longest = (20 + peers * peer_len).max(8 + 12 * 74);
     let mut receiver = Receiver::new(2048);
     let mut replier = Replier::new(longest);
@@ -27,7 +31,9 @@ pub fn udp(socket: &UdpSocket, peers: usize) -> io::Result<()> {
         };
         for index in 0..received {
             if receiver.packet(index).0.len() >= 16 {
-                replier.reply(&receiver, index, |request, reply| answer(request, reply, peers * peer_len));
+                replier.reply(&receiver, index, |request, reply| {
+                    answer(request, reply, peers * peer_len)
+                });
             }
         }
         replier.flush(socket, &receiver);
@@ -86,7 +92,9 @@ pub fn http(listener: &TcpListener, peers: usize) -> io::Result<()> {
                 continue;
             }
             let at = token as usize;
-            let keeps = connections[at].as_mut().is_some_and(|stream| respond(stream, &keep, &close));
+            let keeps = connections[at]
+                .as_mut()
+                .is_some_and(|stream| respond(stream, &keep, &close));
             if !keeps {
                 connections[at] = None;
                 free.push(at);
@@ -104,7 +112,9 @@ fn respond(stream: &mut TcpStream, keep: &[u8], close: &[u8]) -> bool {
         Ok(len) => len,
         Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
     };
-    let wants_close = request[..len].windows(17).any(|w| w.eq_ignore_ascii_case(b"connection: close"));
+    let wants_close = request[..len]
+        .windows(17)
+        .any(|w| w.eq_ignore_ascii_case(b"connection: close"));
     if wants_close {
         let _ = stream.write_all(close);
         return false;
@@ -114,11 +124,16 @@ fn respond(stream: &mut TcpStream, keep: &[u8], close: &[u8]) -> bool {
 
 /// The fixed HTTP reply.
 fn http_reply(peers: usize, keep_alive: bool) -> Vec<u8> {
-    let mut body = b"d8:completei1e10:incompletei1e8:intervali1800e12:min intervali900e5:peers".to_vec();
+    let mut body =
+        b"d8:completei1e10:incompletei1e8:intervali1800e12:min intervali900e5:peers".to_vec();
     body.extend(format!("{}:", peers * 6).bytes());
     body.extend(std::iter::repeat_n([127, 0, 0, 9, 0x1a, 0xe1], peers).flatten());
     body.push(b'e');
-    let connection = if keep_alive { "" } else { "Connection: close\r\n" };
+    let connection = if keep_alive {
+        ""
+    } else {
+        "Connection: close\r\n"
+    };
     let mut reply = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{connection}Content-Length: {}\r\n\r\n",
         body.len()

@@ -170,7 +170,11 @@ impl<'a> HttpLoad<'a> {
 
     /// Runs until the timeline's end, or the end of the fill, and then until
     /// every request is answered or lost. Also returns when the last reply came.
-    pub fn run(mut self, timeline: &Timeline, progress: &Progress) -> Result<(Stats, u64), SwarmTooBig> {
+    pub fn run(
+        mut self,
+        timeline: &Timeline,
+        progress: &Progress,
+    ) -> Result<(Stats, u64), SwarmTooBig> {
         let Ok(mut epoll) = Epoll::new(1024) else {
             self.stats.broken_connections += 1;
             return Ok((self.stats, 0));
@@ -189,7 +193,11 @@ impl<'a> HttpLoad<'a> {
                 last_reply = now;
             }
             let sending = now < timeline.end && !progress.stop.load(Ordering::Relaxed);
-            let dispatched = if sending { self.dispatch(now, timeline, &epoll)? } else { 0 };
+            let dispatched = if sending {
+                self.dispatch(now, timeline, &epoll)?
+            } else {
+                0
+            };
             if now >= look_at {
                 look_at = now + LOOK_EVERY;
                 self.expire(now);
@@ -198,7 +206,11 @@ impl<'a> HttpLoad<'a> {
             }
             let at_rest = self.connections.len() == self.idle.len();
             if at_rest && (!sending || self.source.is_exhausted()) {
-                let never_sent = self.backlog.iter().filter(|due| timeline.measures(**due)).count();
+                let never_sent = self
+                    .backlog
+                    .iter()
+                    .filter(|due| timeline.measures(**due))
+                    .count();
                 self.stats.unsent += never_sent as u64;
                 let [replies, lost, errors] = self.totals;
                 progress.publish(replies, lost, errors);
@@ -212,7 +224,12 @@ impl<'a> HttpLoad<'a> {
     }
 
     /// Gives requests to idle connections; returns how many.
-    fn dispatch(&mut self, now: u64, timeline: &Timeline, epoll: &Epoll) -> Result<usize, SwarmTooBig> {
+    fn dispatch(
+        &mut self,
+        now: u64,
+        timeline: &Timeline,
+        epoll: &Epoll,
+    ) -> Result<usize, SwarmTooBig> {
         if let Some(schedule) = &mut self.schedule {
             while let Some(due) = schedule.take_due(now) {
                 if self.backlog.len() < MAX_BACKLOG {
@@ -248,7 +265,13 @@ impl<'a> HttpLoad<'a> {
                 self.stats.sent[request.kind as usize] += 1;
             }
             let connection = &mut self.connections[index];
-            connection.request = Some(Entry { request, intended, sent: now, measured, attempts });
+            connection.request = Some(Entry {
+                request,
+                intended,
+                sent: now,
+                measured,
+                attempts,
+            });
             connection.deadline = now + nanoseconds(self.config.timeout);
             self.style.write(&request, &mut connection.out);
             connection.sent = 0;
@@ -271,7 +294,9 @@ impl<'a> HttpLoad<'a> {
     /// Writes and reads as much as the connection allows.
     fn advance(&mut self, index: usize, timeline: &Timeline) {
         let connection = &mut self.connections[index];
-        let Some(stream) = &mut connection.stream else { return };
+        let Some(stream) = &mut connection.stream else {
+            return;
+        };
         while connection.request.is_some() && connection.sent < connection.out.len() {
             match stream.write(&connection.out[connection.sent..]) {
                 Ok(written) => connection.sent += written,
@@ -306,23 +331,30 @@ impl<'a> HttpLoad<'a> {
             return;
         }
         let now = timeline.now();
-        let (outcome, closes, len) = match http_message::read_reply(&connection.input[..connection.received], ended) {
-            Reading::Partial => return,
-            Reading::Malformed(_) if connection.received == 0 => return self.break_off(index, now, false),
-            Reading::Malformed(why) => (Verdict::Bad(why), true, connection.received),
-            Reading::Complete(reply) => {
-                let kind = connection.request.map_or(Kind::Announce, |entry| entry.request.kind);
-                let verdict = http_message::judge(&reply, kind, self.config.numwant);
-                let verdict = match verdict {
-                    Verdict::Good { .. } if reply.len < connection.received => {
-                        Verdict::Bad("(bytes after the end of the reply)")
-                    }
-                    other => other,
-                };
-                (verdict, reply.closes, reply.len)
-            }
+        let (outcome, closes, len) =
+            match http_message::read_reply(&connection.input[..connection.received], ended) {
+                Reading::Partial => return,
+                Reading::Malformed(_) if connection.received == 0 => {
+                    return self.break_off(index, now, false);
+                }
+                Reading::Malformed(why) => (Verdict::Bad(why), true, connection.received),
+                Reading::Complete(reply) => {
+                    let kind = connection
+                        .request
+                        .map_or(Kind::Announce, |entry| entry.request.kind);
+                    let verdict = http_message::judge(&reply, kind, self.config.numwant);
+                    let verdict = match verdict {
+                        Verdict::Good { .. } if reply.len < connection.received => {
+                            Verdict::Bad("(bytes after the end of the reply)")
+                        }
+                        other => other,
+                    };
+                    (verdict, reply.closes, reply.len)
+                }
+            };
+        let Some(entry) = connection.request.take() else {
+            return;
         };
-        let Some(entry) = connection.request.take() else { return };
         self.totals[0] += 1;
         if timeline.measures(now) {
             self.stats.replies_in_interval += 1;
@@ -332,7 +364,8 @@ impl<'a> HttpLoad<'a> {
             Verdict::Good { peers } => {
                 if entry.measured {
                     self.stats.peers += peers as u64;
-                    self.stats.answered(entry.request.kind, now - entry.intended.min(now));
+                    self.stats
+                        .answered(entry.request.kind, now - entry.intended.min(now));
                 }
                 false
             }
@@ -421,16 +454,28 @@ impl<'a> HttpLoad<'a> {
 
 fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<Socket, HttpError> {
     let failed = |error| HttpError::Connect(target, error);
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+    let socket = Socket::new(
+        Domain::for_address(target),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )
+    .map_err(failed)?;
     if let Some(ip) = source {
         // Only a convenience where it is not supported: fewer ports then.
         let _ = sys::bind_address_without_port(&socket);
-        socket.bind(&SocketAddr::new(ip, 0).into()).map_err(|error| HttpError::Bind(ip, error))?;
+        socket
+            .bind(&SocketAddr::new(ip, 0).into())
+            .map_err(|error| HttpError::Bind(ip, error))?;
     }
     Ok(socket)
 }
 
-fn connect(target: SocketAddr, source: Option<IpAddr>, epoll: &Epoll, index: usize) -> io::Result<TcpStream> {
+fn connect(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+    epoll: &Epoll,
+    index: usize,
+) -> io::Result<TcpStream> {
     let socket = open(target, source).map_err(|error| match error {
         HttpError::Bind(_, error) | HttpError::Connect(_, error) => error,
         HttpError::NothingListens(_) => io::ErrorKind::ConnectionRefused.into(),

@@ -34,12 +34,18 @@ impl RequestStyle {
             Some(at) => format!("{}scrape{}", &path[..at], &path[at + "announce".len()..]),
             None => path.to_string(),
         };
-        let connection = if keep_alive { "" } else { "Connection: close\r\n" };
+        let connection = if keep_alive {
+            ""
+        } else {
+            "Connection: close\r\n"
+        };
         RequestStyle {
             announce: format!("GET {path}{joiner}").into_bytes(),
             scrape: format!("GET {scrape}{joiner}").into_bytes(),
-            tail: format!(" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: karuta-load-tester\r\n{connection}\r\n")
-                .into_bytes(),
+            tail: format!(
+                " HTTP/1.1\r\nHost: {host}\r\nUser-Agent: karuta-load-tester\r\n{connection}\r\n"
+            )
+            .into_bytes(),
             numwant,
             scrape_hashes,
             seed,
@@ -54,7 +60,11 @@ impl RequestStyle {
             out.extend_from_slice(&self.scrape);
             for n in 0..self.scrape_hashes as u64 {
                 let swarm = (u64::from(request.swarm) + n) % u64::from(self.swarms);
-                out.extend_from_slice(if n == 0 { b"info_hash=" } else { b"&info_hash=" });
+                out.extend_from_slice(if n == 0 {
+                    b"info_hash="
+                } else {
+                    b"&info_hash="
+                });
                 percent(&info_hash(self.seed, swarm as u32), out);
             }
         } else {
@@ -68,8 +78,9 @@ impl RequestStyle {
         out.extend_from_slice(b"info_hash=");
         percent(&info_hash(self.seed, request.swarm), out);
         out.extend_from_slice(b"&peer_id=-KL0100-");
-        let identity =
-            u64::from(request.source) << 48 | u64::from(request.port) << 32 | u64::from(request.swarm);
+        let identity = u64::from(request.source) << 48
+            | u64::from(request.port) << 32
+            | u64::from(request.swarm);
         let peer = mix(self.seed, identity);
         for digit in 0..12 {
             out.push(HEX[(peer >> (4 * digit)) as usize & 15]);
@@ -145,12 +156,15 @@ pub fn read_reply(bytes: &[u8], ended: bool) -> Progress<'_> {
         };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
-            length = std::str::from_utf8(value).ok().and_then(|v| v.parse::<usize>().ok());
+            length = std::str::from_utf8(value)
+                .ok()
+                .and_then(|v| v.parse::<usize>().ok());
             if length.is_none() {
                 return Progress::Malformed("(Content-Length is no number)");
             }
         } else if name.eq_ignore_ascii_case(b"connection") {
-            closes = value.eq_ignore_ascii_case(b"close") || (closes && !value.eq_ignore_ascii_case(b"keep-alive"));
+            closes = value.eq_ignore_ascii_case(b"close")
+                || (closes && !value.eq_ignore_ascii_case(b"keep-alive"));
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             return Progress::Malformed("(chunked reply; trackers' clients expect Content-Length)");
         }
@@ -164,7 +178,12 @@ pub fn read_reply(bytes: &[u8], ended: bool) -> Progress<'_> {
             closes,
         }),
         Some(_) if ended => Progress::Malformed("(connection ended before Content-Length bytes)"),
-        None if ended => Progress::Complete(Reply { status, body: rest, len: bytes.len(), closes: true }),
+        None if ended => Progress::Complete(Reply {
+            status,
+            body: rest,
+            len: bytes.len(),
+            closes: true,
+        }),
         _ => Progress::Partial,
     }
 }
@@ -202,7 +221,9 @@ pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32) -> Verdict<'a> {
         (Kind::Scrape, _, None) => Verdict::Bad("(scrape reply without files)"),
         (_, None, _) => Verdict::Bad("(announce reply without peers)"),
         (_, Some(_), _) if !body.has_interval => Verdict::Bad("(announce reply without interval)"),
-        (_, Some(peers), _) if numwant > 0 && peers > numwant as usize => Verdict::Bad("(more peers than asked for)"),
+        (_, Some(peers), _) if numwant > 0 && peers > numwant as usize => {
+            Verdict::Bad("(more peers than asked for)")
+        }
         (_, Some(peers), _) => Verdict::Good { peers },
     }
 }
@@ -211,7 +232,11 @@ const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 fn percent(bytes: &[u8], out: &mut Vec<u8>) {
     for byte in bytes {
-        out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        out.extend_from_slice(&[
+            b'%',
+            HEX[usize::from(byte >> 4)],
+            HEX[usize::from(byte & 15)],
+        ]);
     }
 }
 
@@ -234,7 +259,14 @@ mod tests {
     use super::*;
 
     fn request(kind: Kind) -> Request {
-        Request { kind, event: Event::Completed, seeder: true, source: 0, port: 6881, swarm: 5 }
+        Request {
+            kind,
+            event: Event::Completed,
+            seeder: true,
+            source: 0,
+            port: 6881,
+            swarm: 5,
+        }
     }
 
     fn written(style: &RequestStyle, kind: Kind) -> String {
@@ -246,7 +278,12 @@ mod tests {
     #[test]
     fn requests_have_the_parameters_of_bep_3() {
         let style = RequestStyle::new("h:1", "/announce", true, 30, 2, 1, 6);
-        let hash = |swarm| -> String { info_hash(1, swarm).iter().map(|b| format!("%{b:02X}")).collect() };
+        let hash = |swarm| -> String {
+            info_hash(1, swarm)
+                .iter()
+                .map(|b| format!("%{b:02X}"))
+                .collect()
+        };
         let text = written(&style, Kind::Announce);
         let (before, after) = text.split_once("&peer_id=-KL0100-").unwrap();
         assert_eq!(before, format!("GET /announce?info_hash={}", hash(5)));
@@ -256,12 +293,22 @@ mod tests {
              Host: h:1\r\nUser-Agent: karuta-load-tester\r\n\r\n"
         );
         let text = written(&style, Kind::Scrape);
-        let expected = format!("GET /scrape?info_hash={}&info_hash={} HTTP/1.1\r\n", hash(5), hash(0));
+        let expected = format!(
+            "GET /scrape?info_hash={}&info_hash={} HTTP/1.1\r\n",
+            hash(5),
+            hash(0)
+        );
         assert!(text.starts_with(&expected), "{text}");
         let style = RequestStyle::new("h:1", "/key/announce?a=b", false, -1, 1, 1, 6);
         let text = written(&style, Kind::Announce);
-        assert!(text.starts_with("GET /key/announce?a=b&info_hash="), "{text}");
-        assert!(text.contains("\r\nConnection: close\r\n") && !text.contains("numwant"), "{text}");
+        assert!(
+            text.starts_with("GET /key/announce?a=b&info_hash="),
+            "{text}"
+        );
+        assert!(
+            text.contains("\r\nConnection: close\r\n") && !text.contains("numwant"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -270,11 +317,21 @@ mod tests {
         for len in 0..text.len() - 1 {
             assert_eq!(read_reply(&text[..len], false), Progress::Partial, "{len}");
         }
-        let reply = Reply { status: 200, body: b"de", len: text.len() - 1, closes: true };
+        let reply = Reply {
+            status: 200,
+            body: b"de",
+            len: text.len() - 1,
+            closes: true,
+        };
         assert_eq!(read_reply(text, false), Progress::Complete(reply));
         let open = b"HTTP/1.0 404 x\r\nA: b\r\n\r\nde";
         assert_eq!(read_reply(open, false), Progress::Partial);
-        let reply = Reply { status: 404, body: b"de", len: open.len(), closes: true };
+        let reply = Reply {
+            status: 404,
+            body: b"de",
+            len: open.len(),
+            closes: true,
+        };
         assert_eq!(read_reply(open, true), Progress::Complete(reply));
     }
 
@@ -295,7 +352,12 @@ mod tests {
     #[test]
     fn replies_are_judged_by_what_was_asked() {
         let judged = |status, body, kind| {
-            let reply = Reply { status, body, len: 0, closes: false };
+            let reply = Reply {
+                status,
+                body,
+                len: 0,
+                closes: false,
+            };
             match judge(&reply, kind, 1) {
                 Verdict::Good { peers } => format!("good {peers}"),
                 Verdict::Failure(reason) => format!("failure {}", String::from_utf8_lossy(reason)),
@@ -304,15 +366,31 @@ mod tests {
         };
         let announce = b"d8:intervali1e5:peers6:aaaaaae";
         assert_eq!(judged(200, announce, Kind::Announce), "good 1");
-        assert_eq!(judged(200, announce, Kind::Scrape), "(scrape reply without files)");
-        assert_eq!(judged(500, announce, Kind::Announce), "(status is not 200)");
-        assert_eq!(judged(200, b"d14:failure reason2:noe", Kind::Announce), "failure no");
-        assert_eq!(judged(200, b"d5:filesdee", Kind::Scrape), "good 0");
-        assert_eq!(judged(200, b"d5:peers0:e", Kind::Announce), "(announce reply without interval)");
         assert_eq!(
-            judged(200, b"d8:intervali1e5:peers12:aaaaaaaaaaaae", Kind::Announce),
+            judged(200, announce, Kind::Scrape),
+            "(scrape reply without files)"
+        );
+        assert_eq!(judged(500, announce, Kind::Announce), "(status is not 200)");
+        assert_eq!(
+            judged(200, b"d14:failure reason2:noe", Kind::Announce),
+            "failure no"
+        );
+        assert_eq!(judged(200, b"d5:filesdee", Kind::Scrape), "good 0");
+        assert_eq!(
+            judged(200, b"d5:peers0:e", Kind::Announce),
+            "(announce reply without interval)"
+        );
+        assert_eq!(
+            judged(
+                200,
+                b"d8:intervali1e5:peers12:aaaaaaaaaaaae",
+                Kind::Announce
+            ),
             "(more peers than asked for)"
         );
-        assert_eq!(judged(200, b"hello", Kind::Announce), "(body is no bencoded dictionary)");
+        assert_eq!(
+            judged(200, b"hello", Kind::Announce),
+            "(body is no bencoded dictionary)"
+        );
     }
 }

@@ -57,9 +57,20 @@ impl InFlight {
     /// Room for `capacity` requests, at most 2^24; rounded up to a power of two.
     pub fn new(capacity: usize, empty: Request) -> InFlight {
         let capacity = capacity.clamp(1, 1 << 24).next_power_of_two();
-        let entry = Entry { request: empty, intended: 0, sent: 0, measured: false, attempts: 0 };
+        let entry = Entry {
+            request: empty,
+            intended: 0,
+            sent: 0,
+            measured: false,
+            attempts: 0,
+        };
         let slots = (0..capacity as u32)
-            .map(|id| Slot { id, busy: false, expired: None, entry })
+            .map(|id| Slot {
+                id,
+                busy: false,
+                expired: None,
+                entry,
+            })
             .collect();
         InFlight {
             slots,
@@ -86,7 +97,12 @@ impl InFlight {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
         let id = slot.id.wrapping_add(1 << self.slot_bits);
-        *slot = Slot { id, busy: true, expired: slot.expired, entry };
+        *slot = Slot {
+            id,
+            busy: true,
+            expired: slot.expired,
+            entry,
+        };
         self.order.push_back(id);
         self.waiting += 1;
         Some(id)
@@ -149,7 +165,13 @@ mod tests {
             port: 1,
             swarm: sent as u32,
         };
-        Entry { request, intended: sent, sent, measured: true, attempts: 0 }
+        Entry {
+            request,
+            intended: sent,
+            sent,
+            measured: true,
+            attempts: 0,
+        }
     }
 
     fn table(capacity: usize) -> InFlight {
@@ -164,7 +186,11 @@ mod tests {
         assert!(table.insert(entry(3)).is_none());
         assert_eq!(table.answer(b, 3).unwrap().sent, 2);
         assert_eq!(table.answer(b, 3).unwrap_err(), Stray::Unknown);
-        assert_eq!(table.answer(a, 4).unwrap_err(), Stray::Unknown, "another socket's");
+        assert_eq!(
+            table.answer(a, 4).unwrap_err(),
+            Stray::Unknown,
+            "another socket's"
+        );
         assert_eq!(table.answer(a, 3).unwrap().sent, 1);
         assert!(table.is_empty());
     }
@@ -174,7 +200,11 @@ mod tests {
         let mut table = table(4);
         let id = table.insert(entry(1)).unwrap();
         for wrong in [id ^ 1, id ^ 0x8000_0000, !id, 0] {
-            assert_eq!(table.answer(wrong, 3).unwrap_err(), Stray::Unknown, "{wrong:x}");
+            assert_eq!(
+                table.answer(wrong, 3).unwrap_err(),
+                Stray::Unknown,
+                "{wrong:x}"
+            );
         }
     }
 
@@ -183,13 +213,19 @@ mod tests {
         let mut table = table(4);
         let ids: Vec<u32> = (1..=4).map(|t| table.insert(entry(t)).unwrap()).collect();
         table.answer(ids[1], 3).unwrap();
-        let expired: Vec<u64> = std::iter::from_fn(|| table.expire(4)).map(|e| e.sent).collect();
+        let expired: Vec<u64> = std::iter::from_fn(|| table.expire(4))
+            .map(|e| e.sent)
+            .collect();
         assert_eq!(expired, [1, 3]);
         assert_eq!(table.len(), 1);
         assert_eq!(table.answer(ids[0], 3).unwrap_err(), Stray::Late);
         for _ in 0..3 {
             table.insert(entry(9)).unwrap();
         }
-        assert_eq!(table.answer(ids[2], 3).unwrap_err(), Stray::Late, "slot in use again");
+        assert_eq!(
+            table.answer(ids[2], 3).unwrap_err(),
+            Stray::Late,
+            "slot in use again"
+        );
     }
 }

@@ -18,7 +18,11 @@ impl Timeline {
     pub fn new(warm_up: Duration, duration: Option<Duration>) -> Timeline {
         let measure_from = nanoseconds(warm_up);
         let end = duration.map_or(u64::MAX, |d| measure_from + nanoseconds(d));
-        Timeline { start: Instant::now(), measure_from, end }
+        Timeline {
+            start: Instant::now(),
+            measure_from,
+            end,
+        }
     }
 
     /// Nanoseconds since the start.

@@ -131,15 +131,19 @@ pub fn read_reply(bytes: &[u8], ipv6: bool) -> Result<(u32, Reply<'_>), Malforme
     let body = &bytes[8..];
     let peer_len = if ipv6 { 18 } else { 6 };
     let reply = match action {
-        0 => <[u8; 8]>::try_from(body)
-            .ok()
-            .map(|id| Reply::Connect { connection_id: u64::from_be_bytes(id) }),
+        0 => <[u8; 8]>::try_from(body).ok().map(|id| Reply::Connect {
+            connection_id: u64::from_be_bytes(id),
+        }),
         1 => body
             .len()
             .checked_sub(12)
             .filter(|peers| peers % peer_len == 0)
-            .map(|peers| Reply::Announce { peers: peers / peer_len }),
-        2 => (body.len() % 12 == 0).then(|| Reply::Scrape { hashes: body.len() / 12 }),
+            .map(|peers| Reply::Announce {
+                peers: peers / peer_len,
+            }),
+        2 => (body.len() % 12 == 0).then(|| Reply::Scrape {
+            hashes: body.len() / 12,
+        }),
         3 => Some(Reply::Error { message: body }),
         _ => return Err(Malformed::UnknownAction { transaction_id }),
     };
@@ -161,7 +165,10 @@ mod tests {
     fn connect_is_as_in_bep_15() {
         let mut packet = [0xff; CONNECT_LEN];
         write_connect(&mut packet, 0x0102_0304);
-        assert_eq!(packet, *b"\x00\x00\x04\x17\x27\x10\x19\x80\0\0\0\0\x01\x02\x03\x04");
+        assert_eq!(
+            packet,
+            *b"\x00\x00\x04\x17\x27\x10\x19\x80\0\0\0\0\x01\x02\x03\x04"
+        );
     }
 
     #[test]
@@ -178,7 +185,7 @@ mod tests {
             port: 6881,
         };
         patch_announce(&mut packet, &announce);
-        let mut expected = Vec::new();
+        let mut expected: Vec<u8> = Vec::new();
         expected.extend(b"\x11\x12\x13\x14\x15\x16\x17\x18"); // connection id
         expected.extend(b"\0\0\0\x01"); // action
         expected.extend(b"\x21\x22\x23\x24"); // transaction id
@@ -205,7 +212,8 @@ mod tests {
     fn scrape_is_as_in_bep_15() {
         let mut packet = [0; scrape_len(2)];
         write_scrape(&mut packet, 1, 2, |n| [b'a' + n as u8; 20]);
-        let expected = b"\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x02aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbb";
+        let expected =
+            b"\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x02aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbb";
         assert_eq!(packet, *expected);
     }
 
@@ -215,17 +223,30 @@ mod tests {
         let reply = |action: u8, body: &[u8]| [&[0, 0, 0, action], &tid[..], body].concat();
         let read = |bytes: &[u8], ipv6| read_reply(bytes, ipv6).map(|r| format!("{r:?}"));
         let ok = |text: &str| Ok(format!("(7, {text})"));
-        assert_eq!(read(&reply(0, &[0, 0, 0, 0, 0, 0, 1, 0]), false), ok("Connect { connection_id: 256 }"));
-        assert_eq!(read(&reply(1, &[0; 12 + 18]), false), ok("Announce { peers: 3 }"));
-        assert_eq!(read(&reply(1, &[0; 12 + 18]), true), ok("Announce { peers: 1 }"));
+        assert_eq!(
+            read(&reply(0, &[0, 0, 0, 0, 0, 0, 1, 0]), false),
+            ok("Connect { connection_id: 256 }")
+        );
+        assert_eq!(
+            read(&reply(1, &[0; 12 + 18]), false),
+            ok("Announce { peers: 3 }")
+        );
+        assert_eq!(
+            read(&reply(1, &[0; 12 + 18]), true),
+            ok("Announce { peers: 1 }")
+        );
         assert_eq!(read(&reply(2, &[0; 24]), true), ok("Scrape { hashes: 2 }"));
-        assert_eq!(read(&reply(3, b"no"), true), ok("Error { message: [110, 111] }"));
+        assert_eq!(
+            read(&reply(3, b"no"), true),
+            ok("Error { message: [110, 111] }")
+        );
     }
 
     #[test]
     fn malformed_replies_are_told_apart() {
         let wrong = Err(Malformed::WrongLength { transaction_id: 7 });
-        let reply = |action: u8, body: usize| [vec![0, 0, 0, action, 0, 0, 0, 7], vec![0; body]].concat();
+        let reply =
+            |action: u8, body: usize| [vec![0, 0, 0, action, 0, 0, 0, 7], vec![0; body]].concat();
         assert_eq!(read_reply(&reply(0, 7), false), wrong);
         assert_eq!(read_reply(&reply(0, 9), false), wrong);
         assert_eq!(read_reply(&reply(1, 0), false), wrong);

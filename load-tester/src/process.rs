@@ -19,7 +19,10 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     let mut seen = false;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = thread?.path().join("schedstat");
-        if let Some(time) = fs::read_to_string(path).ok().and_then(|text| first_number(&text)) {
+        if let Some(time) = fs::read_to_string(path)
+            .ok()
+            .and_then(|text| first_number(&text))
+        {
             nanoseconds += time;
             seen = true;
         }
@@ -34,7 +37,8 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
 /// Resident memory in bytes.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    parse_resident(&status).ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no VmRSS")))
+    parse_resident(&status)
+        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no VmRSS")))
 }
 
 fn first_number(text: &str) -> Option<u64> {
@@ -48,11 +52,15 @@ fn parse_stat(stat: &str) -> Option<CpuTime> {
     let mut fields = after_name.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some(CpuTime { nanoseconds: (user + system) * 10_000_000 })
+    Some(CpuTime {
+        nanoseconds: (user + system) * 10_000_000,
+    })
 }
 
 fn parse_resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(first_number(line)? * 1024)
 }
 
@@ -71,8 +79,16 @@ mod tests {
     #[test]
     fn stat_and_status_are_read_past_odd_names() {
         let stat = "12 (a) b (c) S 1 1 1 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
-        assert_eq!(parse_stat(stat), Some(CpuTime { nanoseconds: 2_000_000_000 }));
-        assert_eq!(parse_resident("Name:\tx\nVmRSS:\t  2048 kB\n"), Some(2 << 20));
+        assert_eq!(
+            parse_stat(stat),
+            Some(CpuTime {
+                nanoseconds: 2_000_000_000
+            })
+        );
+        assert_eq!(
+            parse_resident("Name:\tx\nVmRSS:\t  2048 kB\n"),
+            Some(2 << 20)
+        );
         assert_eq!(parse_resident("Name:\tx\n"), None);
     }
 }

@@ -96,7 +96,11 @@ impl Kinds {
 
 impl From<[u64; 3]> for Kinds {
     fn from([connects, announces, scrapes]: [u64; 3]) -> Kinds {
-        Kinds { connects, announces, scrapes }
+        Kinds {
+            connects,
+            announces,
+            scrapes,
+        }
     }
 }
 
@@ -119,7 +123,11 @@ impl Report {
             target,
             mode,
             seconds,
-            replies_per_second: if seconds > 0.0 { stats.replies_in_interval as f64 / seconds } else { 0.0 },
+            replies_per_second: if seconds > 0.0 {
+                stats.replies_in_interval as f64 / seconds
+            } else {
+                0.0
+            },
             replies: stats.replies_in_interval,
             sent,
             answered,
@@ -134,7 +142,9 @@ impl Report {
             unknown_ids: stats.unknown_ids,
             unreachable: stats.unreachable,
             broken_connections: stats.broken_connections,
-            idle_fraction: stats.idle_nanoseconds as f64 / 1e9 / (seconds * threads as f64).max(1e-9),
+            idle_fraction: stats.idle_nanoseconds as f64
+                / 1e9
+                / (seconds * threads as f64).max(1e-9),
             peers_per_reply: ratio(stats.peers, answered.announces),
             bytes_per_reply: ratio(stats.reply_bytes, stats.replies_in_interval),
             latency: stats.latencies.summary(),
@@ -157,8 +167,16 @@ impl Report {
         let seconds = nanoseconds as f64 / 1e9;
         self.cpu = Some(CpuUse {
             seconds,
-            utilisation: if self.seconds > 0.0 { seconds / self.seconds } else { 0.0 },
-            us_per_reply: if self.replies > 0 { seconds * 1e6 / self.replies as f64 } else { 0.0 },
+            utilisation: if self.seconds > 0.0 {
+                seconds / self.seconds
+            } else {
+                0.0
+            },
+            us_per_reply: if self.replies > 0 {
+                seconds * 1e6 / self.replies as f64
+            } else {
+                0.0
+            },
         });
     }
 
@@ -169,9 +187,20 @@ impl Report {
             let _ = writeln!(text, "{name:<18} {value}");
         };
         line("target", self.target.clone());
-        line("mode", format!("{}, measured for {:.2} s", self.mode, self.seconds));
-        line("replies", format!("{:.0} /s ({})", self.replies_per_second, self.replies));
-        let kinds = |k: &Kinds| format!("{} announces, {} connects, {} scrapes", k.announces, k.connects, k.scrapes);
+        line(
+            "mode",
+            format!("{}, measured for {:.2} s", self.mode, self.seconds),
+        );
+        line(
+            "replies",
+            format!("{:.0} /s ({})", self.replies_per_second, self.replies),
+        );
+        let kinds = |k: &Kinds| {
+            format!(
+                "{} announces, {} connects, {} scrapes",
+                k.announces, k.connects, k.scrapes
+            )
+        };
         line("sent", kinds(&self.sent));
         line("answered", kinds(&self.answered));
         line(
@@ -201,7 +230,10 @@ impl Report {
         }
         line(
             "reply size",
-            format!("{:.1} peers, {:.0} bytes on average", self.peers_per_reply, self.bytes_per_reply),
+            format!(
+                "{:.1} peers, {:.0} bytes on average",
+                self.peers_per_reply, self.bytes_per_reply
+            ),
         );
         let l = &self.latency;
         line(
@@ -211,8 +243,15 @@ impl Report {
                 l.p50_us, l.p90_us, l.p99_us, l.p999_us, l.max_us
             ),
         );
-        let limit = if self.idle_fraction < 0.05 { ": the generator may be the limit, try more --threads or fewer --sources" } else { "" };
-        line("generator", format!("{:.0} % idle{limit}", self.idle_fraction * 100.0));
+        let limit = if self.idle_fraction < 0.05 {
+            ": the generator may be the limit, try more --threads or fewer --sources"
+        } else {
+            ""
+        };
+        line(
+            "generator",
+            format!("{:.0} % idle{limit}", self.idle_fraction * 100.0),
+        );
         if let Some(cpu) = &self.cpu {
             line(
                 "server processor",
@@ -225,7 +264,10 @@ impl Report {
             );
         }
         if let Some(bytes) = self.resident_bytes {
-            line("server memory", format!("{:.1} MB resident", bytes as f64 / 1e6));
+            line(
+                "server memory",
+                format!("{:.1} MB resident", bytes as f64 / 1e6),
+            );
         }
         for fault in &self.invalid {
             line("INVALID", fault.clone());
@@ -249,10 +291,20 @@ impl Report {
             ));
         }
         if self.unknown_ids > 0 {
-            faults.push(format!("{} replies had a transaction id that no request had", self.unknown_ids));
+            faults.push(format!(
+                "{} replies had a transaction id that no request had",
+                self.unknown_ids
+            ));
         }
         if self.rejected > 0 {
-            faults.push(format!("{} peers of the fill were not accepted", self.rejected));
+            let said = self
+                .texts
+                .first()
+                .map_or("no reply", |(text, _)| text.as_str());
+            faults.push(format!(
+                "{} peers of the fill were not accepted: {said}",
+                self.rejected
+            ));
         }
         faults
     }

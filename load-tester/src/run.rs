@@ -45,10 +45,16 @@ impl fmt::Display for RunError {
             RunError::Udp(error) => error.fmt(f),
             RunError::Http(error) => error.fmt(f),
             RunError::Process(pid, error) => {
-                write!(f, "cannot read process {pid} in /proc: {error}; is it running, and may you see it?")
+                write!(
+                    f,
+                    "cannot read process {pid} in /proc: {error}; is it running, and may you see it?"
+                )
             }
             RunError::Pin(cpu, error) => {
-                write!(f, "cannot pin a thread to processor {cpu}: {error}; check --cpus")
+                write!(
+                    f,
+                    "cannot pin a thread to processor {cpu}: {error}; check --cpus"
+                )
             }
             RunError::TooBig(SwarmTooBig { swarm, identities }) => write!(
                 f,
@@ -68,7 +74,11 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
     }
     watched(config)?;
     let duration = config.fill.is_none().then_some(config.duration);
-    let warm_up = if config.fill.is_some() { Duration::ZERO } else { config.warm_up };
+    let warm_up = if config.fill.is_some() {
+        Duration::ZERO
+    } else {
+        config.warm_up
+    };
     let timeline = Timeline::new(warm_up, duration);
     let progress: Vec<Progress> = (0..config.threads).map(|_| Progress::default()).collect();
 
@@ -77,12 +87,20 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
             .into_iter()
             .enumerate()
             .zip(&progress)
-            .map(|((index, load), progress)| scope.spawn(move || load.run(config, index, &timeline, progress)))
+            .map(|((index, load), progress)| {
+                scope.spawn(move || load.run(config, index, &timeline, progress))
+            })
             .collect();
-        let cpu = watch(config, &timeline, &progress, show_progress, || threads.iter().all(|t| t.is_finished()));
+        let cpu = watch(config, &timeline, &progress, show_progress, || {
+            threads.iter().all(|t| t.is_finished())
+        });
         let outcomes: Vec<_> = threads
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
             .collect();
         (outcomes, cpu)
     });
@@ -98,14 +116,23 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
         Some(_) => ended as f64 / 1e9,
         None => config.duration.as_secs_f64(),
     };
-    let mut report = Report::new(describe_target(config), describe_mode(config), seconds, config.threads, &stats, config.max_loss);
+    let mut report = Report::new(
+        describe_target(config),
+        describe_mode(config),
+        seconds,
+        config.threads,
+        &stats,
+        config.max_loss,
+    );
     if let Some(nanoseconds) = cpu {
         report.set_cpu(nanoseconds);
     }
     if let Some(pid) = config.rss_of {
         report.resident_bytes = process::resident_bytes(pid).ok();
         if report.resident_bytes.is_none() {
-            report.invalid.push(format!("the watched process {pid} ended during the run"));
+            report
+                .invalid
+                .push(format!("the watched process {pid} ended during the run"));
         }
     }
     Ok(report)
@@ -126,7 +153,9 @@ impl Prepared {
                     .map(Prepared::Udp)
                     .map_err(RunError::Udp)
             }
-            Target::Http { .. } => http::Prepared::new(config).map(Prepared::Http).map_err(RunError::Http),
+            Target::Http { .. } => http::Prepared::new(config)
+                .map(Prepared::Http)
+                .map_err(RunError::Http),
         }
     }
 
@@ -142,12 +171,12 @@ impl Prepared {
             sys::pin_to_cpu(cpu).map_err(|error| RunError::Pin(cpu, error))?;
         }
         match self {
-            Prepared::Udp(endpoints) => {
-                UdpLoad::new(config, endpoints, thread).run(timeline, progress).map_err(RunError::TooBig)
-            }
-            Prepared::Http(prepared) => {
-                HttpLoad::new(config, prepared, thread).run(timeline, progress).map_err(RunError::TooBig)
-            }
+            Prepared::Udp(endpoints) => UdpLoad::new(config, endpoints, thread)
+                .run(timeline, progress)
+                .map_err(RunError::TooBig),
+            Prepared::Http(prepared) => HttpLoad::new(config, prepared, thread)
+                .run(timeline, progress)
+                .map_err(RunError::TooBig),
         }
     }
 }
@@ -162,7 +191,12 @@ fn watch(
     finished: impl Fn() -> bool,
 ) -> Option<u64> {
     let bar = show.then(|| progress_bar(config, timeline));
-    let cpu = || config.cpu_of.and_then(|pid| process::cpu_time(pid).ok()).map(|time| time.nanoseconds);
+    let cpu = || {
+        config
+            .cpu_of
+            .and_then(|pid| process::cpu_time(pid).ok())
+            .map(|time| time.nanoseconds)
+    };
     let mut at_start = None;
     let mut at_end = None;
     let mut shown = (0, 0);
@@ -202,21 +236,33 @@ fn progress_bar(config: &RunConfig, timeline: &Timeline) -> ProgressBar {
         None => timeline.end / 1_000_000,
     };
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {percent:>3}% {msg}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {percent:>3}% {msg}")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
 }
 
 /// Draws the bar and returns the time and the replies it stands for.
-fn draw(bar: &ProgressBar, config: &RunConfig, progress: &[Progress], before: (u64, u64), now: u64) -> (u64, u64) {
+fn draw(
+    bar: &ProgressBar,
+    config: &RunConfig,
+    progress: &[Progress],
+    before: (u64, u64),
+    now: u64,
+) -> (u64, u64) {
     let sum = |read: fn(&Progress) -> u64| progress.iter().map(read).sum::<u64>();
     let replies = sum(|p| p.replies.load(Ordering::Relaxed));
     let lost = sum(|p| p.lost.load(Ordering::Relaxed));
     let errors = sum(|p| p.errors.load(Ordering::Relaxed));
     let seconds = (now - before.0) as f64 / 1e9;
     let rate = replies.saturating_sub(before.1) as f64 / seconds.max(1e-3);
-    bar.set_position(if config.fill.is_some() { replies } else { now / 1_000_000 });
+    bar.set_position(if config.fill.is_some() {
+        replies
+    } else {
+        now / 1_000_000
+    });
     bar.set_message(format!("{rate:.0} replies/s, {lost} lost, {errors} errors"));
     (now, replies)
 }
@@ -250,7 +296,11 @@ fn describe_mode(config: &RunConfig) -> String {
         (Pace::Window(_), Target::Http { .. }) => format!(
             "closed loop, {} connections, {}",
             config.connections,
-            if config.keep_alive { "keep-alive" } else { "one request each" }
+            if config.keep_alive {
+                "keep-alive"
+            } else {
+                "one request each"
+            }
         ),
     };
     let threads = match config.threads {

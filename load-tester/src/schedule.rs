@@ -69,8 +69,17 @@ mod tests {
         assert_eq!(summary.count, 1000);
         // 199 requests waited, for 1 to 199 ms: a fifth of all.
         assert!(summary.p50_us < 2.0, "{summary:?}");
-        assert!((90_000.0..110_000.0).contains(&summary.p90_us), "{summary:?}");
-        assert!((185_000.0..195_000.0).contains(&summary.p99_us), "{summary:?}");
-        assert!((198_000.0..201_000.0).contains(&summary.max_us), "{summary:?}");
+        assert!(
+            (90_000.0..110_000.0).contains(&summary.p90_us),
+            "{summary:?}"
+        );
+        assert!(
+            (185_000.0..195_000.0).contains(&summary.p99_us),
+            "{summary:?}"
+        );
+        assert!(
+            (198_000.0..201_000.0).contains(&summary.max_us),
+            "{summary:?}"
+        );
     }
 }

@@ -35,7 +35,12 @@ impl Source {
         match config.fill {
             None => Source::Traffic(Box::new(Traffic::new(&config.workload, thread))),
             Some(shape) => Source::Fill {
-                plan: Box::new(FillPlan::new(&config.workload, shape, thread, config.threads)),
+                plan: Box::new(FillPlan::new(
+                    &config.workload,
+                    shape,
+                    thread,
+                    config.threads,
+                )),
                 again: Vec::with_capacity(1024),
                 set_aside: vec![Vec::new(); config.sources.len()],
                 exhausted: false,
@@ -47,7 +52,12 @@ impl Source {
     pub fn next(&mut self) -> Result<Option<(Request, u16)>, SwarmTooBig> {
         match self {
             Source::Traffic(traffic) => Ok(Some((traffic.next(), 0))),
-            Source::Fill { plan, again, exhausted, .. } => {
+            Source::Fill {
+                plan,
+                again,
+                exhausted,
+                ..
+            } => {
                 if let Some(again) = again.pop() {
                     return Ok(Some(again));
                 }

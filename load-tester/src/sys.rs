@@ -140,7 +140,9 @@ impl Sender {
             (*control).cmsg_level = libc::SOL_UDP;
             (*control).cmsg_type = libc::UDP_SEGMENT;
             (*control).cmsg_len = libc::CMSG_LEN(2) as _;
-            libc::CMSG_DATA(control).cast::<u16>().write_unaligned(packet_len as u16);
+            libc::CMSG_DATA(control)
+                .cast::<u16>()
+                .write_unaligned(packet_len as u16);
         }
     }
 }
@@ -173,7 +175,13 @@ impl Receiver {
             header.msg_hdr.msg_iov = &raw mut vectors[index];
             header.msg_hdr.msg_iovlen = 1;
         }
-        Receiver { buffer, stride, headers, _vectors: vectors, names }
+        Receiver {
+            buffer,
+            stride,
+            headers,
+            _vectors: vectors,
+            names,
+        }
     }
 
     /// Takes what has arrived; `WouldBlock` when nothing has, and with `wait`
@@ -190,7 +198,11 @@ impl Receiver {
             header.msg_name = (&raw mut self.names[index]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
-        let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
+        let flags = if wait {
+            libc::MSG_WAITFORONE
+        } else {
+            libc::MSG_DONTWAIT
+        };
         // SAFETY: every header points at its own slice of `buffer` and at its
         // own entry of `names`, all owned by `self` and never moved or resized.
         let result = unsafe {
@@ -202,7 +214,11 @@ impl Receiver {
                 ptr::null_mut(),
             )
         };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as usize) }
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(result as usize)
+        }
     }
 
     /// The bytes of datagram `index` of the last batch, and whether it was cut.
@@ -239,11 +255,19 @@ impl Replier {
     /// Queues a reply to the sender of datagram `index` of `received`; `write`
     /// fills the buffer, which keeps the bytes of its last use, and returns
     /// the length.
-    pub fn reply(&mut self, received: &Receiver, index: usize, write: impl FnOnce(&[u8], &mut [u8]) -> usize) {
+    pub fn reply(
+        &mut self,
+        received: &Receiver,
+        index: usize,
+        write: impl FnOnce(&[u8], &mut [u8]) -> usize,
+    ) {
         let slot = self.queued;
         let bytes = &mut self.buffer[slot * self.stride..(slot + 1) * self.stride];
         let len = write(received.packet(index).0, bytes).min(bytes.len());
-        self.vectors[slot] = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len };
+        self.vectors[slot] = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: len,
+        };
         let header = &mut self.headers[slot].msg_hdr;
         header.msg_iov = &raw mut self.vectors[slot];
         header.msg_iovlen = 1;
@@ -307,12 +331,24 @@ impl Epoll {
     /// Watches `target`; `token` comes back with its events. Closing the
     /// descriptor ends the watch.
     pub fn add(&self, target: RawFd, events: i32, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        let mut event = libc::epoll_event {
+            events: events as u32,
+            u64: token,
+        };
         // SAFETY: `event` outlives the call; bad descriptors are an error.
         let result = unsafe {
-            libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, target, &raw mut event)
+            libc::epoll_ctl(
+                self.fd.as_raw_fd(),
+                libc::EPOLL_CTL_ADD,
+                target,
+                &raw mut event,
+            )
         };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 
     /// Waits up to `timeout_ms` (-1: for ever); returns the number of events.
@@ -354,7 +390,11 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
         libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &set)
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Asks for a receive buffer of `bytes`, past the host's limit where the
@@ -384,7 +424,11 @@ fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: libc::c_int) 
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Sends `signal` to the process `pid`, which the caller started.
@@ -394,7 +438,11 @@ pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
     }
     // SAFETY: no pointers; a single positive process id.
     let result = unsafe { libc::kill(pid as libc::pid_t, signal) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// The address a datagram of the last batch came from.
@@ -406,13 +454,21 @@ pub fn source_of(receiver: &Receiver, index: usize) -> Option<SocketAddr> {
             // is smaller than sockaddr_storage and needs no more alignment.
             let v4 = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in>() };
             let ip = u32::from_be(v4.sin_addr.s_addr).into();
-            Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(v4.sin_port))))
+            Some(SocketAddr::V4(SocketAddrV4::new(
+                ip,
+                u16::from_be(v4.sin_port),
+            )))
         }
         libc::AF_INET6 => {
             // SAFETY: as above, for sockaddr_in6.
             let v6 = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in6>() };
             let ip = v6.sin6_addr.s6_addr.into();
-            Some(SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), 0, v6.sin6_scope_id)))
+            Some(SocketAddr::V6(SocketAddrV6::new(
+                ip,
+                u16::from_be(v6.sin6_port),
+                0,
+                v6.sin6_scope_id,
+            )))
         }
         _ => None,
     }
@@ -424,7 +480,10 @@ fn zeroed_header() -> libc::mmsghdr {
 }
 
 fn empty_vector() -> libc::iovec {
-    libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }
+    libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    }
 }
 
 #[cfg(test)]
@@ -440,8 +499,14 @@ mod tests {
             client.connect(server.local_addr().unwrap()).unwrap();
             let long: Vec<u8> = (0..100u8).flat_map(|n| [n; 10]).collect();
             let runs = [
-                Run { bytes: &long, packet_len: 10 },
-                Run { bytes: b"abcdef", packet_len: 3 },
+                Run {
+                    bytes: &long,
+                    packet_len: 10,
+                },
+                Run {
+                    bytes: b"abcdef",
+                    packet_len: 3,
+                },
             ];
             let (sent, error) = Sender::new(segmentation).send(&client, &runs);
             assert_eq!((sent, error.map(|e| e.to_string())), (102, None));
@@ -464,7 +529,9 @@ mod tests {
     fn a_datagram_longer_than_the_buffer_is_marked_as_cut() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        client.send_to(&[7; 100], server.local_addr().unwrap()).unwrap();
+        client
+            .send_to(&[7; 100], server.local_addr().unwrap())
+            .unwrap();
         let mut receiver = Receiver::new(50);
         assert_eq!(receiver.receive(&server, true, false).unwrap(), 1);
         assert_eq!(receiver.packet(0), (&[7u8; 50][..], true));

@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 use crate::config::{Pace, RunConfig};
 use crate::connect::Endpoint;
 use crate::inflight::{Entry, InFlight, Stray};
-use crate::packet::{self, ANNOUNCE_LEN, Announce, CONNECT_LEN, Malformed, Reply};
 use crate::pace::{Progress, Timeline, nanoseconds};
+use crate::packet::{self, ANNOUNCE_LEN, Announce, CONNECT_LEN, Malformed, Reply};
 use crate::random::mix;
 use crate::source::{Gate, Source};
 use crate::stats::Stats;
@@ -79,9 +79,13 @@ impl<'a> UdpLoad<'a> {
                 (rate / config.threads as f64 * timeout * 1.25) as usize + 1024
             }
         };
-        let longest = 20 + usize::try_from(config.numwant).unwrap_or(200) * if ipv6 { 18 } else { 6 };
+        let longest =
+            20 + usize::try_from(config.numwant).unwrap_or(200) * if ipv6 { 18 } else { 6 };
         UdpLoad {
-            sockets: endpoints.into_iter().map(|e| Socket::new(e, config)).collect(),
+            sockets: endpoints
+                .into_iter()
+                .map(|e| Socket::new(e, config))
+                .collect(),
             in_flight: InFlight::new(capacity, connect_request(0)),
             source: Source::new(config, thread),
             gate: Gate::new(config, thread),
@@ -97,9 +101,14 @@ impl<'a> UdpLoad<'a> {
 
     /// Runs until the timeline's end, or the end of the fill, and then until
     /// every request is answered or lost. Also returns when the last reply came.
-    pub fn run(mut self, timeline: &Timeline, progress: &Progress) -> Result<(Stats, u64), SwarmTooBig> {
+    pub fn run(
+        mut self,
+        timeline: &Timeline,
+        progress: &Progress,
+    ) -> Result<(Stats, u64), SwarmTooBig> {
         let timeout = nanoseconds(self.config.timeout);
-        let gathers = matches!(self.config.pace, Pace::Window(window) if window >= GATHERING_WINDOW);
+        let gathers =
+            matches!(self.config.pace, Pace::Window(window) if window >= GATHERING_WINDOW);
         let mut publish_at = 0;
         let mut last_reply = 0;
         let mut turn_began = 0;
@@ -158,7 +167,10 @@ impl<'a> UdpLoad<'a> {
         let mut total = 0;
         for index in 0..self.sockets.len() {
             while self.sockets[index].in_flight > 0 {
-                match self.receiver.receive(&self.sockets[index].socket, false, false) {
+                match self
+                    .receiver
+                    .receive(&self.sockets[index].socket, false, false)
+                {
                     Ok(count) => {
                         let now = timeline.now();
                         for datagram in 0..count {
@@ -193,7 +205,8 @@ impl<'a> UdpLoad<'a> {
                 return;
             }
             Err(
-                Malformed::WrongLength { transaction_id } | Malformed::UnknownAction { transaction_id },
+                Malformed::WrongLength { transaction_id }
+                | Malformed::UnknownAction { transaction_id },
             ) => (transaction_id, None),
         };
         let entry = match self.in_flight.answer(id, socket as u16) {
@@ -227,7 +240,11 @@ impl<'a> UdpLoad<'a> {
                     b""
                 }
             }
-            (Kind::Scrape, Some(Reply::Scrape { hashes })) if hashes == self.config.scrape_hashes => b"",
+            (Kind::Scrape, Some(Reply::Scrape { hashes }))
+                if hashes == self.config.scrape_hashes =>
+            {
+                b""
+            }
             (_, Some(Reply::Error { message })) => {
                 state.renew_at = state.renew_at.min(now + RENEWAL_PAUSE);
                 if entry.measured {
@@ -242,7 +259,8 @@ impl<'a> UdpLoad<'a> {
         };
         if wrong.is_empty() {
             if entry.measured {
-                self.stats.answered(entry.request.kind, now - entry.intended.min(now));
+                self.stats
+                    .answered(entry.request.kind, now - entry.intended.min(now));
             }
         } else {
             if entry.measured {
@@ -303,15 +321,29 @@ impl<'a> UdpLoad<'a> {
         Ok(queued)
     }
 
-    fn queue(&mut self, request: Request, attempts: u16, intended: u64, now: u64, timeline: &Timeline) {
+    fn queue(
+        &mut self,
+        request: Request,
+        attempts: u16,
+        intended: u64,
+        now: u64,
+        timeline: &Timeline,
+    ) {
         let measured = timeline.measures(intended);
-        let entry = Entry { request, intended, sent: now, measured, attempts };
+        let entry = Entry {
+            request,
+            intended,
+            sent: now,
+            measured,
+            attempts,
+        };
         let Some(id) = self.in_flight.insert(entry) else {
             if measured {
                 self.stats.unsent += 1;
             }
             if self.source.is_fill() && request.kind == Kind::Announce {
-                self.source.failed(request, attempts.saturating_sub(1), false);
+                self.source
+                    .failed(request, attempts.saturating_sub(1), false);
             }
             return;
         };
@@ -370,7 +402,9 @@ impl Socket {
     }
 
     fn queue_announce(&mut self, id: u32, request: &Request, seed: u64) -> bool {
-        let identity = u64::from(request.source) << 48 | u64::from(request.port) << 32 | u64::from(request.swarm);
+        let identity = u64::from(request.source) << 48
+            | u64::from(request.port) << 32
+            | u64::from(request.swarm);
         let announce = Announce {
             connection_id: self.connection_id,
             transaction_id: id,
@@ -391,7 +425,10 @@ impl Socket {
         let bytes = &mut self.scrapes[start..start + len];
         let workload = &config.workload;
         packet::write_scrape(bytes, self.connection_id, id, |n| {
-            info_hash(workload.seed, ((u64::from(request.swarm) + n as u64) % u64::from(workload.swarms)) as u32)
+            info_hash(
+                workload.seed,
+                ((u64::from(request.swarm) + n as u64) % u64::from(workload.swarms)) as u32,
+            )
         });
         self.scrapes_queued += 1;
         self.scrapes_queued == BATCH
@@ -430,5 +467,12 @@ impl Socket {
 }
 
 fn connect_request(source: u16) -> Request {
-    Request { kind: Kind::Connect, event: Event::None, seeder: false, source, port: 1, swarm: 0 }
+    Request {
+        kind: Kind::Connect,
+        event: Event::None,
+        seeder: false,
+        source,
+        port: 1,
+        swarm: 0,
+    }
 }

@@ -142,7 +142,11 @@ impl Traffic {
             _ => Kind::Announce,
         };
         if self.workload.reannounce {
-            return Request { kind, event: self.event(for_event), ..self.filled(source) };
+            return Request {
+                kind,
+                event: self.event(for_event),
+                ..self.filled(source)
+            };
         }
         let sources = u64::from(self.workload.sources);
         // Peer indices that belong to this source: source, source + sources, ...
@@ -164,13 +168,20 @@ impl Traffic {
     /// A peer of a fill, of this source address.
     fn filled(&mut self, source: u16) -> Request {
         let swarm = self.sampler.draw(&mut self.random);
-        let members = self.sampler.expected(swarm, self.workload.peers as f64).ceil() as u64;
+        let members = self
+            .sampler
+            .expected(swarm, self.workload.peers as f64)
+            .ceil() as u64;
         let k = self.random.below(members.max(1));
         // The nearest member that this source sends.
         let sources = u64::from(self.workload.sources);
         let rotation = mix(self.workload.seed, u64::from(swarm)) & 0xffff_ffff;
         let behind = (k + rotation + sources - u64::from(source)) % sources;
-        let k = if behind <= k { k - behind } else { k + sources - behind };
+        let k = if behind <= k {
+            k - behind
+        } else {
+            k + sources - behind
+        };
         let k = k.min(sources * 65535 - 1);
         member_of(&self.workload, swarm, k)
     }
@@ -370,8 +381,7 @@ impl Zipf {
 
     fn draw(&self, random: &mut Random) -> u32 {
         loop {
-            let u = self.integral_last
-                + random.unit() * (self.integral_first - self.integral_last);
+            let u = self.integral_last + random.unit() * (self.integral_first - self.integral_last);
             let x = self.inverse(u);
             let rank = (x + 0.5).floor().clamp(1.0, self.swarms);
             if rank - x <= self.shortcut
@@ -386,14 +396,22 @@ impl Zipf {
     fn integral(&self, x: f64) -> f64 {
         let log = x.ln();
         let t = (1.0 - self.exponent) * log;
-        let factor = if t.abs() > 1e-8 { t.exp_m1() / t } else { 1.0 + t / 2.0 };
+        let factor = if t.abs() > 1e-8 {
+            t.exp_m1() / t
+        } else {
+            1.0 + t / 2.0
+        };
         factor * log
     }
 
     /// The inverse of [`Zipf::integral`].
     fn inverse(&self, y: f64) -> f64 {
         let t = (y * (1.0 - self.exponent)).max(-1.0);
-        let factor = if t.abs() > 1e-8 { t.ln_1p() / t } else { 1.0 - t / 2.0 };
+        let factor = if t.abs() > 1e-8 {
+            t.ln_1p() / t
+        } else {
+            1.0 - t / 2.0
+        };
         (factor * y).exp()
     }
 }
@@ -438,7 +456,10 @@ mod tests {
                 let seen = f64::from(counts[rank as usize - 1]);
                 // Five standard deviations of a binomial count.
                 let allowed = 5.0 * expected.sqrt();
-                assert!((seen - expected).abs() < allowed, "s {exponent} rank {rank}: {seen}, not {expected}");
+                assert!(
+                    (seen - expected).abs() < allowed,
+                    "s {exponent} rank {rank}: {seen}, not {expected}"
+                );
             }
         }
     }
@@ -447,7 +468,9 @@ mod tests {
     fn cubic_skew_puts_half_the_peers_in_an_eighth_of_the_swarms() {
         let sampler = Sampler::new(Skew::Cubic, 80_000);
         let mut random = Random::new(1);
-        let low = (0..100_000).filter(|_| sampler.draw(&mut random) < 10_000).count();
+        let low = (0..100_000)
+            .filter(|_| sampler.draw(&mut random) < 10_000)
+            .count();
         assert!((49_000..51_000).contains(&low), "{low}");
     }
 
@@ -458,7 +481,9 @@ mod tests {
         let share = |test: fn(&Request) -> bool| {
             requests.iter().filter(|r| test(r)).count() as f64 / requests.len() as f64
         };
-        let near = |seen: f64, expected: f64| assert!((seen - expected).abs() < 0.01, "{seen}, not {expected}");
+        let near = |seen: f64, expected: f64| {
+            assert!((seen - expected).abs() < 0.01, "{seen}, not {expected}")
+        };
         near(share(|r| r.kind == Kind::Connect), 0.25);
         near(share(|r| r.kind == Kind::Announce), 0.5);
         near(share(|r| r.kind == Kind::Scrape), 0.25);
@@ -482,7 +507,11 @@ mod tests {
     #[test]
     fn reannounced_peers_are_mostly_those_of_the_fill() {
         for skew in [Skew::Uniform, Skew::Cubic, Skew::Zipf(1.0)] {
-            let workload = Workload { skew, reannounce: true, ..workload(50_000, 500, 3) };
+            let workload = Workload {
+                skew,
+                reannounce: true,
+                ..workload(50_000, 500, 3)
+            };
             let mut plan = FillPlan::new(&workload, FillShape::Drawn(skew), 0, 1);
             let mut filled = HashSet::new();
             while let Some(Ok(r)) = plan.next() {
@@ -539,16 +568,24 @@ mod tests {
     #[test]
     fn a_swarm_that_outgrows_the_identities_is_an_error() {
         let mut plan = FillPlan::new(&workload(65536, 1, 1), FillShape::OneEach, 0, 1);
-        let ports: HashSet<u16> =
-            (0..65535).map(|_| plan.next().unwrap().unwrap().port).collect();
+        let ports: HashSet<u16> = (0..65535)
+            .map(|_| plan.next().unwrap().unwrap().port)
+            .collect();
         assert_eq!(ports.len(), 65535);
-        assert_eq!(plan.next(), Some(Err(SwarmTooBig { swarm: 0, identities: 65535 })));
+        assert_eq!(
+            plan.next(),
+            Some(Err(SwarmTooBig {
+                swarm: 0,
+                identities: 65535
+            }))
+        );
     }
 
     #[test]
     fn info_hashes_differ_by_swarm_and_seed() {
-        let hashes: HashSet<_> =
-            (0..1000).flat_map(|swarm| [info_hash(1, swarm), info_hash(2, swarm)]).collect();
+        let hashes: HashSet<_> = (0..1000)
+            .flat_map(|swarm| [info_hash(1, swarm), info_hash(2, swarm)])
+            .collect();
         assert_eq!(hashes.len(), 2000);
     }
 }

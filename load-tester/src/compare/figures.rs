@@ -46,7 +46,11 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// Nothing measured yet.
     pub fn new(programs: &'a Programs, args: &'a CompareArgs) -> Bench<'a> {
-        Bench { programs, args, best_rate: None }
+        Bench {
+            programs,
+            args,
+            best_rate: None,
+        }
     }
 
     /// Measures the wanted figures, in the order of the table.
@@ -54,7 +58,8 @@ impl<'a> Bench<'a> {
         let wants = |name| wanted.contains(&name);
         let mut figures = Vec::new();
         if wants(FigureName::UdpThroughput) || wants(FigureName::UdpCpu) {
-            let [throughput, cpu] = self.udp(wants(FigureName::UdpThroughput), wants(FigureName::UdpCpu));
+            let [throughput, cpu] =
+                self.udp(wants(FigureName::UdpThroughput), wants(FigureName::UdpCpu));
             figures.extend(wants(FigureName::UdpThroughput).then_some(throughput));
             figures.extend(wants(FigureName::UdpCpu).then_some(cpu));
         }
@@ -97,7 +102,10 @@ impl<'a> Bench<'a> {
             let mut peers = Mean::default();
             for server in UDP_SERVERS {
                 self.say("udp", server.name(), round);
-                let setup = Setup { echo_peers: peers.rounded(30), ..self.setup(1_000_000) };
+                let setup = Setup {
+                    echo_peers: peers.rounded(30),
+                    ..self.setup(1_000_000)
+                };
                 let running = match self.programs.start(server, &setup) {
                     Ok(running) => running,
                     Err(error) => {
@@ -108,7 +116,9 @@ impl<'a> Bench<'a> {
                 // The fixed rate comes after load in any case, to meet filled swarms.
                 let config = self.udp_load(&running, 1_000_000, 2_000_000);
                 let row = rates.row(server.name(), server.is_limit());
-                if let Some(report) = record(row, run::run(&config, false), |r| Some(r.replies_per_second)) {
+                if let Some(report) = record(row, run::run(&config, false), |r| {
+                    Some(r.replies_per_second)
+                }) {
                     if !server.is_limit() {
                         peers.add(report.peers_per_reply);
                     }
@@ -138,8 +148,8 @@ impl<'a> Bench<'a> {
         [rates, costs]
     }
 
-    /// Greatest rate with many peers loaded. Servers are loaded once, and
-    /// those not being measured are stopped in place.
+    /// Greatest rate with many peers loaded. Servers are loaded once; those not
+    /// being measured sleep, with nothing to clean.
     fn udp_loaded(&mut self) -> Figure {
         let mut figure = Figure::new(
             "udp-loaded",
@@ -152,8 +162,11 @@ impl<'a> Bench<'a> {
         let mut mean = Mean::default();
         for server in UDP_SERVERS {
             self.say("loading", server.name(), 0);
-            let setup = Setup { echo_peers: mean.rounded(30), ..self.setup(2_000_000) };
-            let mut running = match self.programs.start(server, &setup) {
+            let setup = Setup {
+                echo_peers: mean.rounded(30),
+                ..self.setup(2_000_000)
+            };
+            let running = match self.programs.start(server, &setup) {
                 Ok(running) => running,
                 Err(error) => {
                     not_started(&mut [&mut figure], server, &error);
@@ -169,32 +182,37 @@ impl<'a> Bench<'a> {
                     Err(error) => Err(error.to_string()),
                 };
                 match filled {
-                    Ok(report) => row.note(format!("filled at {:.0} k/s", report.replies_per_second / 1e3)),
+                    Ok(report) => row.note(format!(
+                        "filled at {:.0} k/s",
+                        report.replies_per_second / 1e3
+                    )),
                     Err(why) => {
                         row.note(format!("not loaded: {why}"));
                         continue;
                     }
                 }
                 // The size of the echo's replies: a short look at what it hands out.
-                let look = RunConfig { duration: Duration::from_millis(500), ..self.reannounce(&running, peers, swarms) };
+                let look = RunConfig {
+                    duration: Duration::from_millis(500),
+                    ..self.reannounce(&running, peers, swarms)
+                };
                 if let Ok(report) = run::run(&look, false) {
                     mean.add(report.peers_per_reply);
                 }
             }
-            running.pause();
             loaded.push((server, running));
         }
         for round in 0..self.args.runs {
-            for (server, running) in &mut loaded {
+            for (server, running) in &loaded {
                 self.say("udp loaded", server.name(), round);
-                running.resume();
                 let config = self.reannounce(running, peers, swarms);
                 let row = figure.row(server.name(), server.is_limit());
-                if let Some(report) = record(row, run::run(&config, false), |r| Some(r.replies_per_second)) {
+                if let Some(report) = record(row, run::run(&config, false), |r| {
+                    Some(r.replies_per_second)
+                }) {
                     row.detail = Some(format!("{:.1} peers per reply", report.peers_per_reply));
                     note_generator(row, &report);
                 }
-                running.pause();
             }
         }
         figure
@@ -202,10 +220,27 @@ impl<'a> Bench<'a> {
 
     /// Resident memory after each of three fills.
     fn memory(&mut self) -> Vec<Figure> {
-        let one_each = (1_000_000, 1_000_000, FillShape::OneEach, "memory-one-each", "1 M swarms of 1 peer");
-        let uniform =
-            (5_000_000, 1_000_000, FillShape::Drawn(Skew::Uniform), "memory-uniform", "5 M peers uniformly over 1 M swarms");
-        let cubic = (5_000_000, 1_000_000, FillShape::Drawn(Skew::Cubic), "memory-cubic", "5 M peers skewed over 1 M swarms");
+        let one_each = (
+            1_000_000,
+            1_000_000,
+            FillShape::OneEach,
+            "memory-one-each",
+            "1 M swarms of 1 peer",
+        );
+        let uniform = (
+            5_000_000,
+            1_000_000,
+            FillShape::Drawn(Skew::Uniform),
+            "memory-uniform",
+            "5 M peers uniformly over 1 M swarms",
+        );
+        let cubic = (
+            5_000_000,
+            1_000_000,
+            FillShape::Drawn(Skew::Cubic),
+            "memory-cubic",
+            "5 M peers skewed over 1 M swarms",
+        );
         let mut figures = Vec::new();
         for (peers, swarms, shape, id, title) in [one_each, uniform, cubic] {
             let mut figure = Figure::new(id, &format!("Resident memory, {title}"), "MB", true);
@@ -219,9 +254,15 @@ impl<'a> Bench<'a> {
                             continue;
                         }
                     };
-                    let mut config = self.fill(&running, self.scaled(peers).into(), self.scaled(swarms), shape);
+                    let mut config = self.fill(
+                        &running,
+                        self.scaled(peers).into(),
+                        self.scaled(swarms),
+                        shape,
+                    );
                     config.rss_of = Some(running.pid());
-                    let before = crate::process::resident_bytes(running.pid()).unwrap_or(0) as f64 / 1e6;
+                    let before =
+                        crate::process::resident_bytes(running.pid()).unwrap_or(0) as f64 / 1e6;
                     let row = figure.row(server.name(), false);
                     let megabytes = |r: &Report| r.resident_bytes.map(|bytes| bytes as f64 / 1e6);
                     if record(row, run::run(&config, false), megabytes).is_some() {
@@ -244,9 +285,15 @@ impl<'a> Bench<'a> {
         );
         let (swarms, peers) = (self.scaled(1_000_000), u64::from(self.scaled(5_000_000)));
         for round in 0..self.args.expiry_runs.max(1) {
-            for (name, lifetime) in [("karuta, no expiry", NO_EXPIRY_SECONDS), ("karuta, expiring", EXPIRY_SECONDS)] {
+            for (name, lifetime) in [
+                ("karuta, no expiry", NO_EXPIRY_SECONDS),
+                ("karuta, expiring", EXPIRY_SECONDS),
+            ] {
                 self.say("expiry", name, round);
-                let setup = Setup { peer_lifetime_seconds: lifetime, ..self.setup(1_000_000) };
+                let setup = Setup {
+                    peer_lifetime_seconds: lifetime,
+                    ..self.setup(1_000_000)
+                };
                 let running = match self.programs.start(Server::Karuta, &setup) {
                     Ok(running) => running,
                     Err(error) => {
@@ -255,7 +302,10 @@ impl<'a> Bench<'a> {
                     }
                 };
                 let begin = Instant::now();
-                let fill = run::run(&self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic)), false);
+                let fill = run::run(
+                    &self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic)),
+                    false,
+                );
                 let row = figure.row(name, false);
                 if record_nothing(row, fill).is_none() {
                     continue;
@@ -264,7 +314,10 @@ impl<'a> Bench<'a> {
                 let rate = match self.best_rate {
                     Some(rate) => rate / 2.0,
                     None => {
-                        let look = RunConfig { duration: Duration::from_secs(1), ..self.reannounce(&running, peers, swarms) };
+                        let look = RunConfig {
+                            duration: Duration::from_secs(1),
+                            ..self.reannounce(&running, peers, swarms)
+                        };
                         run::run(&look, false).map_or(0.0, |report| report.replies_per_second) / 2.0
                     }
                 };
@@ -283,7 +336,9 @@ impl<'a> Bench<'a> {
                     rss_of: Some(running.pid()),
                     ..self.reannounce(&running, peers, swarms)
                 };
-                if let Some(report) = record(row, run::run(&config, false), |r| Some(r.latency.p999_us)) {
+                if let Some(report) =
+                    record(row, run::run(&config, false), |r| Some(r.latency.p999_us))
+                {
                     row.detail = Some(format!(
                         "{:.0} k/s, max {:.0} µs, {:.0} MB at the end",
                         rate / 1e3,
@@ -299,19 +354,34 @@ impl<'a> Bench<'a> {
     /// Processor time per HTTP announce.
     fn http(&mut self, keep_alive: bool) -> Figure {
         let (id, title) = match keep_alive {
-            true => ("http-keep-alive", "Server processor time per HTTP announce, 64 connections kept alive"),
-            false => ("http-close", "Server processor time per HTTP announce, one connection each"),
+            true => (
+                "http-keep-alive",
+                "Server processor time per HTTP announce, 64 connections kept alive",
+            ),
+            false => (
+                "http-close",
+                "Server processor time per HTTP announce, one connection each",
+            ),
         };
         let mut figure = Figure::new(id, title, "µs per announce", true);
         let servers: &[Server] = match keep_alive {
             true => &[Server::Karuta, Server::AquaticHttp, Server::HttpEcho],
-            false => &[Server::Karuta, Server::AquaticHttp, Server::Opentracker, Server::HttpEcho],
+            false => &[
+                Server::Karuta,
+                Server::AquaticHttp,
+                Server::Opentracker,
+                Server::HttpEcho,
+            ],
         };
         for round in 0..self.args.runs {
             let mut peers = Mean::default();
             for &server in servers {
                 self.say(id, server.name(), round);
-                let setup = Setup { keep_alive, echo_peers: peers.rounded(30), ..self.setup(1_000_000) };
+                let setup = Setup {
+                    keep_alive,
+                    echo_peers: peers.rounded(30),
+                    ..self.setup(1_000_000)
+                };
                 let running = match self.programs.start(server, &setup) {
                     Ok(running) => running,
                     Err(error) => {
@@ -358,7 +428,10 @@ impl<'a> Bench<'a> {
                 let name = format!("karuta, {shards} shards");
                 self.say("shards", &name, round);
                 let row = figure.row(&name, false);
-                let setup = Setup { shards, ..self.setup(1_000_000) };
+                let setup = Setup {
+                    shards,
+                    ..self.setup(1_000_000)
+                };
                 let running = match self.programs.start(Server::Karuta, &setup) {
                     Ok(running) => running,
                     Err(error) => {
@@ -366,7 +439,10 @@ impl<'a> Bench<'a> {
                         continue;
                     }
                 };
-                let config = RunConfig { pace: Pace::Window(256), ..self.udp_load(&running, 1_000_000, 2_000_000) };
+                let config = RunConfig {
+                    pace: Pace::Window(256),
+                    ..self.udp_load(&running, 1_000_000, 2_000_000)
+                };
                 if record(row, run::run(&config, false), cpu_per_reply).is_some() {
                     match cross_shard(running.metrics) {
                         Some(count) => row.detail = Some(format!("{count} cross-shard requests")),
@@ -387,7 +463,10 @@ impl<'a> Bench<'a> {
     }
 
     fn setup(&self, swarms: u32) -> Setup {
-        Setup { swarms: self.scaled(swarms), ..Setup::default() }
+        Setup {
+            swarms: self.scaled(swarms),
+            ..Setup::default()
+        }
     }
 
     /// Announces in a closed loop, 30 peers wanted.
@@ -490,7 +569,9 @@ fn note_generator(row: &mut Row, report: &Report) {
 
 fn not_started(figures: &mut [&mut Figure], server: Server, error: &StartError) {
     for figure in figures {
-        figure.row(server.name(), server.is_limit()).note(error.to_string());
+        figure
+            .row(server.name(), server.is_limit())
+            .note(error.to_string());
     }
 }
 
@@ -524,6 +605,10 @@ impl Mean {
     }
 
     fn rounded(&self, otherwise: usize) -> usize {
-        if self.count == 0 { otherwise } else { (self.sum / self.count as f64).round() as usize }
+        if self.count == 0 {
+            otherwise
+        } else {
+            (self.sum / self.count as f64).round() as usize
+        }
     }
 }

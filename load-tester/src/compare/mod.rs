@@ -142,11 +142,22 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
     let markdown = tables::markdown(&comparison);
     print!("{markdown}");
     write("comparison.md", markdown)
-        .and_then(|()| write("comparison.json", serde_json::to_string_pretty(&comparison)?))
+        .and_then(|()| {
+            write(
+                "comparison.json",
+                serde_json::to_string_pretty(&comparison)?,
+            )
+        })
         .and_then(|()| write("comparison.svg", tables::svg(&comparison)))
         .map_err(|error| format!("cannot write into {}: {error}", out.display()))?;
-    eprintln!("wrote comparison.md, comparison.json and comparison.svg to {}", out.display());
-    Ok(comparison.figures.iter().any(|figure| figure.rows.iter().any(|row| !row.values.is_empty())))
+    eprintln!(
+        "wrote comparison.md, comparison.json and comparison.svg to {}",
+        out.display()
+    );
+    Ok(comparison
+        .figures
+        .iter()
+        .any(|figure| figure.rows.iter().any(|row| !row.values.is_empty())))
 }
 
 /// Where and with what it was measured.
@@ -154,27 +165,47 @@ fn host(args: &CompareArgs, programs: &Programs, seconds: f64) -> Host {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let processor = read("/proc/cpuinfo")
         .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_string()))
+        .find_map(|line| {
+            line.strip_prefix("model name")?
+                .split_once(':')
+                .map(|(_, name)| name.trim().to_string())
+        })
         .unwrap_or_else(|| "unknown".into());
     let said = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok()?;
-        let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+        let text = if output.stdout.is_empty() {
+            output.stderr
+        } else {
+            output.stdout
+        };
         let text = String::from_utf8_lossy(&text);
-        text.lines().next().map(|line| line.trim().to_string()).filter(|line| output.status.success() && !line.is_empty())
+        text.lines()
+            .next()
+            .map(|line| line.trim().to_string())
+            .filter(|line| output.status.success() && !line.is_empty())
     };
     let mut versions = vec![(
         "karuta-load-tester".to_string(),
         env!("CARGO_PKG_VERSION").to_string(),
     )];
     if let Some(karuta) = &programs.karuta {
-        versions.push(("karuta".into(), said(karuta, &["--version"]).unwrap_or_else(|| "unknown".into())));
+        versions.push((
+            "karuta".into(),
+            said(karuta, &["--version"]).unwrap_or_else(|| "unknown".into()),
+        ));
     }
-    for (name, program) in [("aquatic_udp", &programs.aquatic_udp), ("aquatic_http", &programs.aquatic_http)] {
+    for (name, program) in [
+        ("aquatic_udp", &programs.aquatic_udp),
+        ("aquatic_http", &programs.aquatic_http),
+    ] {
         if let Some(version) = said(program, &["--version"]).or_else(|| said(program, &["-v"])) {
             versions.push((name.into(), version));
         }
     }
-    if let Some(version) = said(Path::new("dpkg-query"), &["-W", "-f=${Version}", "opentracker"]) {
+    if let Some(version) = said(
+        Path::new("dpkg-query"),
+        &["-W", "-f=${Version}", "opentracker"],
+    ) {
         versions.push(("opentracker".into(), format!("Debian {version}")));
     }
     Host {

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{cli, connect, sys};
+use crate::workload::{Event, info_hash};
+use crate::{cli, connect, packet, sys};
 
 /// How long a server may take to answer; opentracker sorts its list first.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -107,7 +108,6 @@ impl Default for Setup {
 /// A running server; ends with the value.
 pub struct Running {
     child: Child,
-    stopped: bool,
     /// Address of the tracker, UDP and HTTP.
     pub address: SocketAddr,
     /// Address of karuta's metrics.
@@ -133,9 +133,15 @@ impl fmt::Display for StartError {
             StartError::Missing(what) => f.write_str(what),
             StartError::Files(path, error) => write!(f, "cannot write {}: {error}", path.display()),
             StartError::Spawn(path, error) => {
-                write!(f, "cannot start {} with taskset (util-linux): {error}", path.display())
+                write!(
+                    f,
+                    "cannot start {} with taskset (util-linux): {error}",
+                    path.display()
+                )
             }
-            StartError::Silent(name, log) => write!(f, "{name} does not answer; its log ends: {log}"),
+            StartError::Silent(name, log) => {
+                write!(f, "{name} does not answer; its log ends: {log}")
+            }
         }
     }
 }
@@ -146,14 +152,21 @@ impl Programs {
         let (path, option) = match server {
             Server::Karuta => match &self.karuta {
                 Some(path) => (path.clone(), "--karuta"),
-                None => return Err(StartError::Missing("karuta: give its path with --karuta".into())),
+                None => {
+                    return Err(StartError::Missing(
+                        "karuta: give its path with --karuta".into(),
+                    ));
+                }
             },
-            Server::AquaticMio | Server::AquaticUring => (self.aquatic_udp.clone(), "--aquatic-udp"),
+            Server::AquaticMio | Server::AquaticUring => {
+                (self.aquatic_udp.clone(), "--aquatic-udp")
+            }
             Server::AquaticHttp => (self.aquatic_http.clone(), "--aquatic-http"),
             Server::Opentracker => (self.opentracker.clone(), "--opentracker"),
             Server::Echo | Server::HttpEcho => {
-                return std::env::current_exe()
-                    .map_err(|error| StartError::Missing(format!("the path of this program is unknown: {error}")));
+                return std::env::current_exe().map_err(|error| {
+                    StartError::Missing(format!("the path of this program is unknown: {error}"))
+                });
             }
         };
         if path.components().count() > 1 {
@@ -162,7 +175,11 @@ impl Programs {
             }
         } else if let Some(found) = std::env::var_os("PATH")
             .into_iter()
-            .flat_map(|paths| std::env::split_paths(&paths).map(|dir| dir.join(&path)).collect::<Vec<_>>())
+            .flat_map(|paths| {
+                std::env::split_paths(&paths)
+                    .map(|dir| dir.join(&path))
+                    .collect::<Vec<_>>()
+            })
             .find(|candidate| candidate.exists())
         {
             return Ok(found);
@@ -181,8 +198,11 @@ impl Programs {
         let metrics = free_address();
         let arguments = self.configure(server, setup, address, metrics)?;
         let log_path = self.work.join(format!("{server:?}.log").to_lowercase());
-        let log = File::create(&log_path).map_err(|error| StartError::Files(log_path.clone(), error))?;
-        let errors = log.try_clone().map_err(|error| StartError::Files(log_path.clone(), error))?;
+        let log =
+            File::create(&log_path).map_err(|error| StartError::Files(log_path.clone(), error))?;
+        let errors = log
+            .try_clone()
+            .map_err(|error| StartError::Files(log_path.clone(), error))?;
         let child = Command::new("taskset")
             .arg("-c")
             .arg(&self.server_cpus)
@@ -194,8 +214,12 @@ impl Programs {
             .stderr(errors)
             .spawn()
             .map_err(|error| StartError::Spawn(program, error))?;
-        let mut running = Running { child, stopped: false, address, metrics };
-        if running.answers(server) {
+        let mut running = Running {
+            child,
+            address,
+            metrics,
+        };
+        if running.answers(server) && (server != Server::Opentracker || running.accepts(setup)) {
             return Ok(running);
         }
         Err(StartError::Silent(server.name(), end_of(&log_path)))
@@ -216,7 +240,10 @@ impl Programs {
         };
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         Ok(match server {
-            Server::Karuta => vec!["--config".into(), write("karuta.yaml", karuta_yaml(setup, address, metrics))?],
+            Server::Karuta => vec![
+                "--config".into(),
+                write("karuta.yaml", karuta_yaml(setup, address, metrics))?,
+            ],
             Server::AquaticMio | Server::AquaticUring => {
                 let uring = server == Server::AquaticUring;
                 let text = format!(
@@ -242,14 +269,25 @@ impl Programs {
                 );
                 vec!["-f".into(), write("opentracker.conf", text)?]
             }
-            Server::Echo => words(&["echo", &address.to_string(), "--peers", &setup.echo_peers.to_string()]),
-            Server::HttpEcho => words(&["http-echo", &address.to_string(), "--peers", &setup.echo_peers.to_string()]),
+            Server::Echo => words(&[
+                "echo",
+                &address.to_string(),
+                "--peers",
+                &setup.echo_peers.to_string(),
+            ]),
+            Server::HttpEcho => words(&[
+                "http-echo",
+                &address.to_string(),
+                "--peers",
+                &setup.echo_peers.to_string(),
+            ]),
         })
     }
 }
 
 /// Nothing may expire or be cleaned during a measurement.
-const AQUATIC_CLEANING: &str = "[cleaning]\ntorrent_cleaning_interval = 7200\nmax_peer_age = 7200\n";
+const AQUATIC_CLEANING: &str =
+    "[cleaning]\ntorrent_cleaning_interval = 7200\nmax_peer_age = 7200\n";
 
 fn karuta_yaml(setup: &Setup, address: SocketAddr, metrics: SocketAddr) -> String {
     format!(
@@ -268,15 +306,45 @@ impl Running {
         self.child.id()
     }
 
-    /// Stops the process where it is, so that it costs nothing.
-    pub fn pause(&mut self) {
-        self.stopped = sys::signal(self.pid(), libc::SIGSTOP).is_ok();
-    }
-
-    /// Lets it go on.
-    pub fn resume(&mut self) {
-        let _ = sys::signal(self.pid(), libc::SIGCONT);
-        self.stopped = false;
+    /// Waits until an announce is accepted: opentracker answers connects before
+    /// it has read its whitelist. The announced peer leaves at once.
+    fn accepts(&self, setup: &Setup) -> bool {
+        let begin = Instant::now();
+        let mut announce = [0; packet::ANNOUNCE_LEN];
+        packet::prepare_announce(&mut announce, 1);
+        while begin.elapsed() < START_PATIENCE {
+            let Ok(endpoints) =
+                connect::endpoints(self.address, &[None], Duration::from_secs(1), 0)
+            else {
+                return false;
+            };
+            for endpoint in endpoints {
+                let fields = packet::Announce {
+                    connection_id: endpoint.connection_id,
+                    transaction_id: 1,
+                    info_hash: info_hash(setup.seed, setup.swarms - 1),
+                    peer: 1,
+                    seeder: false,
+                    event: Event::Stopped,
+                    port: 1,
+                };
+                packet::patch_announce(&mut announce, &fields);
+                let mut reply = [0; 2048];
+                let _ = endpoint.socket.set_nonblocking(false);
+                let received = endpoint
+                    .socket
+                    .send(&announce)
+                    .and_then(|_| endpoint.socket.recv(&mut reply));
+                let read = received
+                    .ok()
+                    .map(|len| packet::read_reply(&reply[..len], false));
+                if matches!(read, Some(Ok((1, packet::Reply::Announce { .. })))) {
+                    return true;
+                }
+            }
+            thread::sleep(Duration::from_millis(30));
+        }
+        false
     }
 
     fn answers(&mut self, server: Server) -> bool {
@@ -301,9 +369,6 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.stopped {
-            self.resume();
-        }
         let _ = sys::signal(self.pid(), libc::SIGTERM);
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(5) {
@@ -319,13 +384,17 @@ impl Drop for Running {
 
 /// A loopback address whose port was free for UDP and TCP a moment ago.
 fn free_address() -> SocketAddr {
-    loop {
-        let Ok(tcp) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) else { continue };
-        let Ok(address) = tcp.local_addr() else { continue };
+    for _ in 0..100 {
+        let Ok(tcp) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) else {
+            break;
+        };
+        let Ok(address) = tcp.local_addr() else { break };
         if UdpSocket::bind(address).is_ok() {
             return address;
         }
     }
+    // Whoever has it then will say so in the server's log.
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 6969))
 }
 
 fn end_of(log: &Path) -> String {

@@ -71,7 +71,13 @@ pub struct Row {
 impl Figure {
     /// Without rows.
     pub fn new(id: &str, title: &str, unit: &str, lower_is_better: bool) -> Figure {
-        Figure { id: id.into(), title: title.into(), unit: unit.into(), lower_is_better, rows: Vec::new() }
+        Figure {
+            id: id.into(),
+            title: title.into(),
+            unit: unit.into(),
+            lower_is_better,
+            rows: Vec::new(),
+        }
     }
 
     /// The row of that name, made if need be.
@@ -124,7 +130,11 @@ impl Row {
 pub fn markdown(comparison: &Comparison) -> String {
     let mut text = String::new();
     let host = &comparison.host;
-    let versions: Vec<String> = host.versions.iter().map(|(name, version)| format!("{name}: {version}")).collect();
+    let versions: Vec<String> = host
+        .versions
+        .iter()
+        .map(|(name, version)| format!("{name}: {version}"))
+        .collect();
     let _ = writeln!(
         text,
         "{} ({} processors), Linux {}; servers on processor {}, generator on {}; {}. Took {:.0} s.",
@@ -137,9 +147,20 @@ pub fn markdown(comparison: &Comparison) -> String {
         host.seconds
     );
     for figure in &comparison.figures {
-        let direction = if figure.lower_is_better { "less is better" } else { "more is better" };
-        let _ = writeln!(text, "\n### {}\n\n{} ({direction})\n", figure.title, figure.unit);
-        let _ = writeln!(text, "| | median | min..max | runs | compared with the first | notes |");
+        let direction = if figure.lower_is_better {
+            "less is better"
+        } else {
+            "more is better"
+        };
+        let _ = writeln!(
+            text,
+            "\n### {}\n\n{} ({direction})\n",
+            figure.title, figure.unit
+        );
+        let _ = writeln!(
+            text,
+            "| | median | min..max | runs | compared with the first | notes |"
+        );
         let _ = writeln!(text, "|---|---:|---:|---:|---:|---|");
         let base = figure.rows.iter().find_map(|row| row.median);
         for row in &figure.rows {
@@ -156,7 +177,13 @@ pub fn markdown(comparison: &Comparison) -> String {
                 number(row.min),
                 number(row.max),
                 row.values.len(),
-                row.detail.iter().chain(&row.notes).cloned().collect::<Vec<_>>().join("; ").replace('|', "/")
+                row.detail
+                    .iter()
+                    .chain(&row.notes)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("; ")
+                    .replace('|', "/")
             );
         }
     }
@@ -169,8 +196,16 @@ pub fn svg(comparison: &Comparison) -> String {
     const HEAD: usize = 34;
     const LEFT: usize = 210;
     const BAR: f64 = 440.0;
-    let drawn: Vec<&Figure> = comparison.figures.iter().filter(|f| f.rows.iter().any(|r| r.median.is_some())).collect();
-    let height: usize = 16 + drawn.iter().map(|f| HEAD + ROW * f.rows.len() + 12).sum::<usize>();
+    let drawn: Vec<&Figure> = comparison
+        .figures
+        .iter()
+        .filter(|f| f.rows.iter().any(|r| r.median.is_some()))
+        .collect();
+    let height: usize = 16
+        + drawn
+            .iter()
+            .map(|f| HEAD + ROW * f.rows.len() + 12)
+            .sum::<usize>();
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -179,7 +214,11 @@ pub fn svg(comparison: &Comparison) -> String {
     );
     let mut y = 8;
     for figure in drawn {
-        let direction = if figure.lower_is_better { "less is better" } else { "more is better" };
+        let direction = if figure.lower_is_better {
+            "less is better"
+        } else {
+            "more is better"
+        };
         let _ = writeln!(
             text,
             "<text x=\"8\" y=\"{}\" font-weight=\"bold\">{}</text><text x=\"772\" y=\"{}\" text-anchor=\"end\" fill=\"#666\">{}, {direction}</text>",
@@ -189,7 +228,11 @@ pub fn svg(comparison: &Comparison) -> String {
             escape(&figure.unit)
         );
         y += HEAD;
-        let longest = figure.rows.iter().filter_map(|row| row.max).fold(f64::MIN_POSITIVE, f64::max);
+        let longest = figure
+            .rows
+            .iter()
+            .filter_map(|row| row.max)
+            .fold(f64::MIN_POSITIVE, f64::max);
         for row in &figure.rows {
             let x = |value: f64| LEFT as f64 + BAR * (value / longest).clamp(0.0, 1.0);
             let _ = writeln!(
@@ -271,15 +314,27 @@ mod tests {
             versions: vec![("a".into(), "1".into())],
             seconds: 1.0,
         };
-        Comparison { host, figures: vec![figure] }
+        Comparison {
+            host,
+            figures: vec![figure],
+        }
     }
 
     #[test]
     fn the_table_has_median_and_spread() {
         let text = markdown(&comparison());
-        assert!(text.contains("| karuta | 200,000 | 100,000..300,000 | 3 | 1.00 |  |"), "{text}");
-        assert!(text.contains("| other | 1,234 | 1,234..1,234 | 1 | 0.01 |  |"), "{text}");
-        assert!(text.contains("| missing | - | -..- | 0 | - | not installed / really |"), "{text}");
+        assert!(
+            text.contains("| karuta | 200,000 | 100,000..300,000 | 3 | 1.00 |  |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| other | 1,234 | 1,234..1,234 | 1 | 0.01 |  |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| missing | - | -..- | 0 | - | not installed / really |"),
+            "{text}"
+        );
     }
 
     #[test]
