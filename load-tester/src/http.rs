@@ -179,6 +179,12 @@ impl<'a> HttpLoad<'a> {
             self.stats.broken_connections += 1;
             return Ok((self.stats, 0));
         };
+        if let Some(schedule) = &mut self.schedule {
+            schedule.end_at(timeline.end);
+        }
+        let last_chance = timeline
+            .end
+            .saturating_add(nanoseconds(self.config.timeout));
         let mut look_at = 0;
         let mut last_reply = 0;
         let mut turn_began = 0;
@@ -192,7 +198,14 @@ impl<'a> HttpLoad<'a> {
             if events > 0 {
                 last_reply = now;
             }
-            let sending = now < timeline.end && !progress.stop.load(Ordering::Relaxed);
+            // What waits at the end still gets its chance, but not for ever.
+            let open = match &self.schedule {
+                None => now < timeline.end,
+                Some(schedule) => {
+                    !schedule.is_over() || (!self.backlog.is_empty() && now < last_chance)
+                }
+            };
+            let sending = open && !progress.stop.load(Ordering::Relaxed);
             let dispatched = if sending {
                 self.dispatch(now, timeline, &epoll)?
             } else {

@@ -13,6 +13,8 @@ pub struct Schedule {
     /// Nanoseconds by which this thread's requests lag the first thread's.
     offset: f64,
     next: u64,
+    /// Nothing is due from here on, in nanoseconds since the start.
+    end: u64,
 }
 
 impl Schedule {
@@ -22,18 +24,34 @@ impl Schedule {
             rate: rate / threads as f64,
             offset: thread as f64 * 1e9 / rate,
             next: 0,
+            end: u64::MAX,
         }
+    }
+
+    /// Ends the schedule: what was due before `end` stays due however late the
+    /// sender comes, or a stall across the end would be forgotten.
+    pub fn end_at(&mut self, end: u64) {
+        self.end = end;
+    }
+
+    /// Whether everything due before the end has been taken.
+    pub fn is_over(&self) -> bool {
+        self.due() >= self.end
     }
 
     /// When the next request is due, in nanoseconds since the start, if that
     /// is not after `now`; moves on to the one after it.
     pub fn take_due(&mut self, now: u64) -> Option<u64> {
-        let due = (self.offset + self.next as f64 * 1e9 / self.rate) as u64;
-        if due > now {
+        let due = self.due();
+        if due > now || due >= self.end {
             return None;
         }
         self.next += 1;
         Some(due)
+    }
+
+    fn due(&self) -> u64 {
+        (self.offset + self.next as f64 * 1e9 / self.rate) as u64
     }
 }
 
@@ -52,6 +70,17 @@ mod tests {
         due.sort_unstable();
         let expected: Vec<u64> = (0..1000).map(|k| k * 1_000_000).collect();
         assert_eq!(due, expected);
+    }
+
+    #[test]
+    fn a_stall_across_the_end_forgets_nothing() {
+        let mut schedule = Schedule::new(1000.0, 0, 1);
+        schedule.end_at(10_000_000);
+        assert_eq!(schedule.take_due(0), Some(0));
+        assert!(!schedule.is_over());
+        let late = std::iter::from_fn(|| schedule.take_due(99_000_000)).count();
+        assert_eq!(late, 9);
+        assert!(schedule.is_over());
     }
 
     #[test]

@@ -131,6 +131,21 @@ impl Gate {
         }
     }
 
+    /// Closes the gate for what is due from `end` on.
+    pub fn end_at(&mut self, end: u64) {
+        if let Gate::Rate(schedule) = self {
+            schedule.end_at(end);
+        }
+    }
+
+    /// Whether requests may still be sent at `now`, in a run that ends at `end`.
+    pub fn is_open(&self, now: u64, end: u64) -> bool {
+        match self {
+            Gate::Window(_) => now < end,
+            Gate::Rate(schedule) => !schedule.is_over(),
+        }
+    }
+
     /// When the next request should be sent, if that is not after `now` and
     /// the window has room.
     pub fn take(&mut self, now: u64, in_flight: usize) -> Option<u64> {

@@ -109,6 +109,7 @@ impl<'a> UdpLoad<'a> {
         let timeout = nanoseconds(self.config.timeout);
         let gathers =
             matches!(self.config.pace, Pace::Window(window) if window >= GATHERING_WINDOW);
+        self.gate.end_at(timeline.end);
         let mut publish_at = 0;
         let mut last_reply = 0;
         let mut turn_began = 0;
@@ -122,7 +123,8 @@ impl<'a> UdpLoad<'a> {
             while let Some(entry) = self.in_flight.expire(now.saturating_sub(timeout)) {
                 self.lose(entry);
             }
-            let sending = now < timeline.end && !progress.stop.load(Ordering::Relaxed);
+            let sending =
+                self.gate.is_open(now, timeline.end) && !progress.stop.load(Ordering::Relaxed);
             let mut queued = 0;
             if sending {
                 self.renew(now, timeline);
