@@ -66,7 +66,7 @@ use crate::bittorrent::{AnnounceCounts, Event, InfoHash};
 /// How long peers and empty swarms stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwarmSettings {
-    /// Seconds after its last announce until a peer is removed, at least 1.
+    /// Seconds after its last announce until a peer is removed, 1 to 2^30.
     /// Lifetimes above 4096 seconds are kept in coarser units (8 seconds, then
     /// 64 and so on); a peer may then live two units longer, never less.
     pub peer_lifetime_seconds: u32,

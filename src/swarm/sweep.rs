@@ -209,7 +209,11 @@ impl<P: StoredPeer> SwarmStore<P> {
             let is_it = |slot: &super::slot::Slot<P>| {
                 slot.kind() == Kind::Big && slot.big_handle() == handle
             };
-            if let Some(spot) = self.table.find(hash, is_it) {
+            // It keeps its form until all of it was looked at: once in a chunk,
+            // the rest would have to wait for the next pass.
+            if start == 0
+                && let Some(spot) = self.table.find(hash, is_it)
+            {
                 let removed = self.settle(now_seconds, hash, spot, capacity);
                 report.removed_swarms += u64::from(removed);
             }

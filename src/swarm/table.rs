@@ -164,7 +164,10 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         if sparse && (after > 0 || segments > 1) {
             segment.rebuild(after, &hasher);
             self.blocks = self.blocks + after - before;
-            self.merge(at, &hasher);
+        }
+        let mut merged = Some(at);
+        while let Some(at) = merged {
+            merged = self.merge(at, &hasher);
         }
     }
 
@@ -245,21 +248,18 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         spot.group < segment.groups() && segment.group(spot.group).0 >> (spot.lane * 8 + 7) & 1 == 0
     }
 
-    /// The entries whose home is this group, wherever they lie.
-    pub(super) fn natives(
-        &self,
-        segment: usize,
-        group: usize,
-        hasher: impl Fn(&E) -> u64,
-        mut f: impl FnMut(&E),
-    ) {
+    /// The entries whose home is the group at a cursor, wherever they lie, from
+    /// the cursor's hash on: the group's borders may have changed since.
+    pub(super) fn natives(&self, cursor: u64, hasher: impl Fn(&E) -> u64, mut f: impl FnMut(&E)) {
+        let (segment, group) = self.at_cursor(cursor);
         let segment = &self.segments[segment];
         let groups = segment.groups();
         let mut at = group;
         for _ in 0..groups {
             let (control, entries) = segment.group(at);
             for lane in lanes(!control & ALL_EMPTY) {
-                if segment.home(hasher(&entries[lane])) == group {
+                let hash = hasher(&entries[lane]);
+                if segment.home(hash) == group && hash >= cursor {
                     f(&entries[lane]);
                 }
             }
@@ -310,18 +310,21 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         self.enter(self.segments.len() - 1);
     }
 
-    /// Merges a segment with its sibling if both together are small.
-    fn merge(&mut self, at: usize, hasher: &impl Fn(&E) -> u64) {
-        let (depth, prefix) = (self.segments[at].depth, self.segments[at].prefix);
-        if depth == 0 {
-            return;
+    /// Merges a segment with its sibling if both together are small, and
+    /// returns where the whole is then.
+    fn merge(&mut self, at: usize, hasher: &impl Fn(&E) -> u64) -> Option<usize> {
+        let Segment {
+            depth, prefix, len, ..
+        } = self.segments[at];
+        // Well below what would split again.
+        let small = BLOCKS * GROUPS * LANES * SPARSE_PERCENT / 2 / 100;
+        if depth == 0 || len > small {
+            return None;
         }
         let sibling = self.directory[((prefix ^ 1) << (self.depth - depth)) as usize] as usize;
-        let together = self.segments[at].len + self.segments[sibling].len;
-        // Well below what would split again.
-        let small = together * 100 < BLOCKS * GROUPS * LANES * SPARSE_PERCENT / 2;
-        if self.segments[sibling].depth != depth || !small {
-            return;
+        let together = len + self.segments[sibling].len;
+        if self.segments[sibling].depth != depth || together > small {
+            return None;
         }
         let (keep, gone) = (at.min(sibling), at.max(sibling));
         let mut merged = Segment::new(depth - 1, prefix >> 1);
@@ -346,6 +349,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
             self.depth -= 1;
         }
         self.segments.shrink_to(self.segments.len() * 2);
+        Some(keep)
     }
 
     /// Writes a segment into its part of the directory.

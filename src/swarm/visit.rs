@@ -72,7 +72,7 @@ impl<P: StoredPeer> SwarmStore<P> {
         while passed < budget.max(1) {
             let (segment, group) = self.table.at_cursor(at);
             passed += 1;
-            self.table.natives(segment, group, hasher, |slot| {
+            self.table.natives(at, hasher, |slot| {
                 passed += 1 + self.shelves.tally(slot).len as usize;
                 f(Visited {
                     info_hash: &slot.info_hash,

@@ -136,9 +136,7 @@ fn a_walk_survives_growth_and_shrinking() {
         let mut steps = 0;
         while let Some(at) = cursor {
             let (segment, group) = table.at_cursor(at);
-            table.natives(segment, group, hasher, |entry| {
-                *seen.entry(*entry).or_insert(0) += 1
-            });
+            table.natives(at, hasher, |entry| *seen.entry(*entry).or_insert(0) += 1);
             cursor = table.after(segment, group);
             assert!(cursor.is_none_or(|next| next > at), "the walk goes forward");
             steps += 1;

@@ -1,0 +1,13 @@
+//! Any bytes on an HTTP connection: see `tests/properties/http.rs`.
+
+#![no_main]
+
+#[path = "../../tests/properties/mod.rs"]
+mod properties;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    properties::http::any_request(data);
+    properties::http::any_value(data);
+});

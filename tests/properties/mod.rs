@@ -1,0 +1,11 @@
+//! What holds for any input. Each function panics when its property does not
+//! hold; the plain test command runs them through proptest, the fuzz targets
+//! through libFuzzer.
+#![allow(
+    dead_code,
+    reason = "each of those who include this file uses a part of it"
+)]
+
+pub mod bencode;
+pub mod http;
+pub mod udp;
