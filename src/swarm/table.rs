@@ -30,8 +30,8 @@ const LANES: usize = 8;
 /// Control bytes of a group without entries.
 const ALL_EMPTY: u64 = 0x8080_8080_8080_8080;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
-/// Segments never split beyond this many hash bits; one that holds more
-/// entries then (more than a thousand million, or a broken hash) just grows.
+/// Segments never split beyond this many hash bits, but just grow then: with
+/// more than a thousand million entries, or a broken hash.
 const MAX_DEPTH: u32 = 20;
 /// A segment grows when it would be fuller than this, in percent: above it,
 /// chains of full groups get long.
@@ -131,8 +131,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
             }
             let blocks = segment.block_count();
             if blocks < BLOCKS || segment.depth >= MAX_DEPTH {
-                // One block, from eight on two: a seventh to a quarter. The
-                // greatest depth has no split left and goes on beyond.
+                // One block, from eight on two: a seventh to a quarter.
                 let more = (1 + blocks / 8).min(BLOCKS.saturating_sub(blocks).max(1));
                 segment.rebuild(blocks + more, &hasher);
                 self.blocks += more;
