@@ -84,6 +84,9 @@ impl Fixture {
         let mut hashes = [0; BATCH];
         for (hash, announce) in hashes.iter_mut().zip(batch) {
             *hash = self.store.hash(&announce.info_hash);
+            self.store.prefetch_group(*hash);
+        }
+        for hash in &hashes {
             self.store.prefetch_slot(*hash);
         }
         for (hash, announce) in hashes.iter().zip(batch) {

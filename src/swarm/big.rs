@@ -56,8 +56,7 @@ impl<P: StoredPeer> Big<P> {
     /// Asks for the index entry of a peer.
     #[inline]
     pub(super) fn prefetch(&self, key: &P) {
-        let hash = key.hash_address(&AddressKeys(&self.keys));
-        self.index.prefetch_control(hash);
+        self.index.prefetch_control(self.hash_of(key));
     }
 
     /// Runs of peers, in order.

@@ -30,7 +30,7 @@ use crate::sys::prefetch_read;
 const MAX_DOWNLOADS: u32 = (1 << 30) - 1;
 
 /// Cache lines of a chunk that a prefetch asks for.
-const PREFETCH_LINES: usize = 6;
+const PREFETCH_LINES: usize = 16;
 
 /// Where the peers of a swarm are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,12 @@ impl<P: StoredPeer> Slot<P> {
             2 => Kind::Chunk,
             _ => Kind::Big,
         }
+    }
+
+    /// Its end, for a prefetch.
+    #[inline]
+    pub(super) fn last_part(&self) -> &P::Body {
+        &self.body
     }
 
     #[inline]

@@ -14,6 +14,7 @@ use super::{
     Totals,
 };
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash, ScrapeCounts};
+use crate::sys::prefetch_read;
 
 /// Blocks of 128 slots (about 5 kB), segments of up to 16 blocks: a growth
 /// moves at most 2048 slots, some tens of microseconds.
@@ -59,14 +60,24 @@ impl<P: StoredPeer> SwarmStore<P> {
         self.keys.info_hash(info_hash)
     }
 
-    /// First stage for a batch: asks for the swarm's slot.
+    /// First stage for a batch: asks for the index bytes of the swarm's group.
     #[inline]
-    pub fn prefetch_slot(&self, hash: u64) {
-        self.table.prefetch_entry(hash);
+    pub fn prefetch_group(&self, hash: u64) {
+        self.table.prefetch_control(hash);
     }
 
-    /// Second stage for a batch: reads the slot and asks for its peers (of a
-    /// big swarm: for the index entry of `peer`).
+    /// Second stage: reads those and asks for the swarm's slot.
+    #[inline]
+    pub fn prefetch_slot(&self, hash: u64) {
+        self.table.likely(hash, |slot| {
+            prefetch_read(slot);
+            // It may reach into the next cache line.
+            prefetch_read(slot.last_part());
+        });
+    }
+
+    /// Third stage: reads the slot and asks for its peers (of a big swarm: for
+    /// the index entry of `peer`).
     #[inline]
     pub fn prefetch_peers(&self, hash: u64, info_hash: &InfoHash, peer: &P) {
         if let Some(slot) = self.slot(hash, info_hash) {

@@ -23,6 +23,8 @@
 //! The caller brings the hash of each entry (`hasher`), as entries do not
 //! store it. What the table leaves to others: what entries mean.
 
+use crate::sys::prefetch_read;
+
 /// Entries compared at a time: the bytes of a `u64`.
 const LANES: usize = 8;
 /// Control bytes of a group without entries.
@@ -129,8 +131,11 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
             }
             let blocks = segment.block_count();
             if blocks < BLOCKS || segment.depth >= MAX_DEPTH {
-                segment.rebuild(blocks + 1, &hasher);
-                self.blocks += 1;
+                // By a quarter in the end; the last growth before a split may
+                // be smaller. At the greatest depth nothing else is left.
+                let more = (1 + blocks / 8).min(BLOCKS.saturating_sub(blocks).max(1));
+                segment.rebuild(blocks + more, &hasher);
+                self.blocks += more;
             } else {
                 self.split(at, &hasher);
             }
@@ -176,22 +181,19 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
     pub(super) fn prefetch_control(&self, hash: u64) {
         let segment = &self.segments[self.segment_of(hash)];
         if segment.groups() > 0 {
-            crate::sys::prefetch_read(segment.group(segment.home(hash)).0);
+            prefetch_read(segment.group(segment.home(hash)).0);
         }
     }
 
-    /// Asks for the entry that has this hash by its control bytes (which it
-    /// reads), if it lies in its home group, as nearly all do.
+    /// The entries that have this hash by their control bytes, of the home
+    /// group only, where nearly all are: for prefetches.
     #[inline]
-    pub(super) fn prefetch_entry(&self, hash: u64) {
+    pub(super) fn likely(&self, hash: u64, mut f: impl FnMut(&E)) {
         let segment = &self.segments[self.segment_of(hash)];
         if segment.groups() > 0 {
             let (control, entries) = segment.group(segment.home(hash));
             for lane in lanes(matches(*control, tag(hash))) {
-                crate::sys::prefetch_read(&entries[lane]);
-                // An entry may reach into the next cache line, where the next
-                // entry begins (or, for the last, what follows is as good).
-                crate::sys::prefetch_read(&entries[(lane + 1) % LANES]);
+                f(&entries[lane]);
             }
         }
     }

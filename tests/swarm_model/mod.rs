@@ -215,6 +215,7 @@ impl<P: StoredPeer, F: Fn(u16) -> P> Run<P, F> {
             num_want: u32::from(want),
         };
         let hash = self.store.hash(&announce.info_hash);
+        self.store.prefetch_group(hash);
         self.store.prefetch_slot(hash);
         self.store
             .prefetch_peers(hash, &announce.info_hash, &announced);

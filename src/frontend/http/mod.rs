@@ -225,7 +225,8 @@ impl HttpFrontend {
     /// [`HttpFrontend::resume`].
     pub fn answer(&mut self, token: ConnectionToken, answer: Answer<'_>) {
         let Some(at) = self.place_of(token) else {
-            self.stats.dropped(Protocol::Http, DropReason::ConnectionGone);
+            self.stats
+                .dropped(Protocol::Http, DropReason::ConnectionGone);
             return;
         };
         let connection = &mut self.connections[at];
@@ -334,7 +335,8 @@ impl HttpFrontend {
 
     fn begin<L: Lanes>(&mut self, socket: TcpStream, peer: IpAddr, turn: &mut Turn<'_, L>) {
         if self.connections.len() >= self.settings.max_connections {
-            self.stats.dropped(Protocol::Http, DropReason::ConnectionLimit);
+            self.stats
+                .dropped(Protocol::Http, DropReason::ConnectionLimit);
             return;
         }
         self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;

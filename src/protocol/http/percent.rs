@@ -66,6 +66,14 @@ pub fn decode_into<'b>(
     raw: &[u8],
     buffer: &'b mut [u8],
 ) -> Result<Option<&'b mut [u8]>, InvalidEscape> {
+    if !raw.contains(&b'%') {
+        // Most values have no escape, and need no look at each byte.
+        let Some(decoded) = buffer.get_mut(..raw.len()) else {
+            return Ok(None);
+        };
+        decoded.copy_from_slice(raw);
+        return Ok(Some(decoded));
+    }
     let mut decoder = decode(raw);
     let mut length: usize = 0;
     for slot in &mut *buffer {

@@ -2,7 +2,7 @@
 //! `;` (Chihaya), the same for HTTP and for the URL data of BEP 41.
 //!
 //! Keys and values stay as they came, percent-encoded and borrowed; who needs
-//! a value decodes it (see [`percent`](super::percent)).
+//! a value decodes it (see [`percent`]).
 
 use super::percent::{self, InvalidEscape};
 

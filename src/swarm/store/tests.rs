@@ -54,6 +54,7 @@ impl Bench {
             num_want: want,
         };
         let hash = self.store.hash(&announce.info_hash);
+        self.store.prefetch_group(hash);
         self.store.prefetch_slot(hash);
         self.store
             .prefetch_peers(hash, &announce.info_hash, &announce.peer);

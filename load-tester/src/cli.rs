@@ -1,0 +1,515 @@
+//! The command line: arguments, their checks, and what is printed.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::compare::CompareArgs;
+use crate::config::{Pace, RunConfig, Target};
+use crate::http::MAX_CONNECTIONS;
+use crate::packet::MAX_SCRAPE_HASHES;
+use crate::workload::{FillShape, Skew, Workload, info_hash};
+use crate::{compare, echo, run};
+
+/// Source addresses used on loopback unless told otherwise: flows spread over
+/// the workers of a tracker, and runs of packets stay long.
+const LOOPBACK_SOURCES: u16 = 8;
+
+/// Measures a BitTorrent tracker.
+#[derive(Debug, Parser)]
+#[command(
+    name = "karuta-load-tester",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
+#[command(
+    after_help = "Exit codes: 0 valid run, 1 could not run, 2 bad arguments, 3 invalid run \
+    (no replies, more failures than --max-loss, wrong transaction ids)."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure karuta, aquatic and opentracker side by side, with the limit of
+    /// the host, and write tables and a plot.
+    Compare(Box<CompareArgs>),
+    /// Answer UDP requests with fixed bytes: the limit of the host.
+    #[command(hide = true)]
+    Echo(EchoArgs),
+    /// Answer HTTP requests with fixed bytes: the limit of the host.
+    #[command(hide = true)]
+    HttpEcho(EchoArgs),
+}
+
+#[derive(Debug, Args)]
+struct EchoArgs {
+    /// Address to listen on.
+    #[arg(default_value = "127.0.0.1:0")]
+    address: SocketAddr,
+    /// Peers in each announce reply.
+    #[arg(long, default_value_t = 30)]
+    peers: usize,
+}
+
+/// The arguments of one run.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Tracker to ask: udp://HOST:PORT or http://HOST:PORT[/announce].
+    target: Option<String>,
+    /// Allow targets that are not loopback addresses. Load only what is yours.
+    #[arg(long)]
+    allow_remote: bool,
+
+    /// Sending threads.
+    #[arg(long, default_value_t = 1, help_heading = "Load")]
+    threads: usize,
+    /// Processors to pin the threads to, in turn: 1,2,3.
+    #[arg(long, value_delimiter = ',', help_heading = "Load")]
+    cpus: Vec<usize>,
+    /// Closed loop: requests in flight per thread (UDP).
+    #[arg(
+        long,
+        default_value_t = 128,
+        conflicts_with = "rate",
+        help_heading = "Load"
+    )]
+    window: usize,
+    /// Open loop: requests per second of all threads together; latency counts
+    /// from when a request should have been sent.
+    #[arg(long, help_heading = "Load")]
+    rate: Option<f64>,
+    /// Seconds of load before the measured interval.
+    #[arg(long, default_value_t = 1.0, help_heading = "Load")]
+    warm_up: f64,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 5.0, help_heading = "Load")]
+    duration: f64,
+    /// Milliseconds until a request counts as lost.
+    #[arg(long, default_value_t = 500, help_heading = "Load")]
+    timeout: u64,
+    /// Greatest percentage of failed requests in a valid run.
+    #[arg(long, default_value_t = 1.0, help_heading = "Load")]
+    max_loss: f64,
+    /// HTTP connections per thread.
+    #[arg(long, default_value_t = 64, help_heading = "Load")]
+    connections: usize,
+    /// HTTP: one connection per request.
+    #[arg(long, help_heading = "Load")]
+    no_keep_alive: bool,
+    /// UDP: do not use segmentation offload (UDP_SEGMENT).
+    #[arg(long, help_heading = "Load")]
+    no_segmentation: bool,
+    /// Number of source addresses: 127.0.0.2 and so on (default 8) for an IPv4
+    /// loopback target.
+    #[arg(long, conflicts_with = "source_addresses", help_heading = "Load")]
+    sources: Option<u16>,
+    /// Source addresses of this host, given in full.
+    #[arg(long, value_delimiter = ',', help_heading = "Load")]
+    source_addresses: Vec<IpAddr>,
+
+    /// Everything random follows from it.
+    #[arg(long, default_value_t = 1, help_heading = "Workload")]
+    seed: u64,
+    /// Number of swarms.
+    #[arg(long, default_value_t = 1_000_000, help_heading = "Workload")]
+    info_hashes: u32,
+    /// Number of distinct peers.
+    #[arg(long, default_value_t = 2_000_000, help_heading = "Workload")]
+    peers: u64,
+    /// How peers spread over swarms: uniform, cubic (index = u^3 * swarms), or
+    /// a Zipf exponent such as 1.0.
+    #[arg(long, default_value = "cubic", value_parser = parse_skew, help_heading = "Workload")]
+    skew: Skew,
+    /// Relative weight of connects (UDP).
+    #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
+    connects: f64,
+    /// Relative weight of announces.
+    #[arg(long, default_value_t = 1.0, help_heading = "Workload")]
+    announces: f64,
+    /// Relative weight of scrapes.
+    #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
+    scrapes: f64,
+    /// Info hashes per scrape.
+    #[arg(long, default_value_t = 1, help_heading = "Workload")]
+    scrape_hashes: usize,
+    /// Fraction of the peers that seed.
+    #[arg(long, default_value_t = 0.75, help_heading = "Workload")]
+    seeders: f64,
+    /// Peers wanted; -1 leaves it to the tracker.
+    #[arg(
+        long,
+        default_value_t = 30,
+        allow_negative_numbers = true,
+        help_heading = "Workload"
+    )]
+    numwant: i32,
+    /// Fraction of the announces with the event `started`.
+    #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
+    started: f64,
+    /// Fraction of the announces with the event `completed`.
+    #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
+    completed: f64,
+    /// Fraction of the announces with the event `stopped`.
+    #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
+    stopped: f64,
+
+    /// Announce exactly N distinct peers once each, again until answered.
+    #[arg(long, value_name = "N", help_heading = "Fill")]
+    fill: Option<u64>,
+    /// How a fill spreads its peers over --info-hashes swarms.
+    #[arg(long, value_enum, default_value_t = Shape::Uniform, help_heading = "Fill")]
+    fill_shape: Shape,
+    /// Announce the peers that a fill of --peers peers with --skew put in
+    /// before (same seed, sources and info hashes) instead of others.
+    #[arg(long, conflicts_with = "fill", help_heading = "Fill")]
+    reannounce: bool,
+    /// Write the info hashes, one of 40 hex digits per line, and exit unless a
+    /// target is given too.
+    #[arg(long, value_name = "FILE", help_heading = "Fill")]
+    write_info_hashes: Option<PathBuf>,
+
+    /// Print the report as JSON.
+    #[arg(long, help_heading = "Report")]
+    json: bool,
+    /// No progress bar.
+    #[arg(long, help_heading = "Report")]
+    quiet: bool,
+    /// Report the processor time that this process uses meanwhile.
+    #[arg(long, value_name = "PID", help_heading = "Report")]
+    cpu_of: Option<u32>,
+    /// Report the resident memory of this process at the end.
+    #[arg(long, value_name = "PID", help_heading = "Report")]
+    rss_of: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Shape {
+    OneEach,
+    Uniform,
+    Cubic,
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        None => run_once(&cli.run),
+        Some(Command::Compare(args)) => compare::main(&args),
+        Some(Command::Echo(args)) => serve(&args, false),
+        Some(Command::HttpEcho(args)) => serve(&args, true),
+    }
+}
+
+fn run_once(args: &RunArgs) -> ExitCode {
+    if let Some(path) = &args.write_info_hashes {
+        if let Err(error) = write_info_hashes(path, args.seed, args.info_hashes) {
+            eprintln!("error: cannot write {}: {error}", path.display());
+            return ExitCode::from(1);
+        }
+        if args.target.is_none() {
+            return ExitCode::SUCCESS;
+        }
+    }
+    let config = match args.check() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let show_progress = !args.quiet && io::stderr().is_terminal();
+    match run::run(&config, show_progress) {
+        Ok(report) => {
+            if args.json {
+                println!(
+                    "{}",
+                    serde_json::to_string_pretty(&report).unwrap_or_default()
+                );
+            } else {
+                print!("{}", report.to_text());
+            }
+            ExitCode::from(if report.is_valid() { 0 } else { 3 })
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn serve(args: &EchoArgs, over_http: bool) -> ExitCode {
+    if !args.address.ip().is_loopback() {
+        eprintln!(
+            "error: {} is not a loopback address; the responder only serves this host",
+            args.address.ip()
+        );
+        return ExitCode::from(2);
+    }
+    match echo::serve(args.address, args.peers.min(1000), over_http) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: cannot answer on {}: {error}", args.address);
+            ExitCode::from(1)
+        }
+    }
+}
+
+impl RunArgs {
+    /// Checks the arguments together; an error says which and what to do.
+    pub fn check(&self) -> Result<RunConfig, String> {
+        let target = self
+            .target
+            .as_deref()
+            .ok_or("no target; give udp://HOST:PORT or http://HOST:PORT/announce, or see --help")?;
+        let target = parse_target(target)?;
+        let ip = target.address().ip();
+        if !ip.is_loopback() && !self.allow_remote {
+            return Err(format!(
+                "{ip} is not a loopback address; add --allow-remote if the tracker there is yours to load"
+            ));
+        }
+        let mut sources = self.source_list(ip)?;
+        if matches!(target, Target::Http { .. }) && self.connections < sources.len() {
+            if self.sources.is_some() || !self.source_addresses.is_empty() {
+                return Err(format!(
+                    "--connections {} is less than one per source address ({})",
+                    self.connections,
+                    sources.len()
+                ));
+            }
+            sources.truncate(self.connections.max(1));
+        }
+        let at_least_one = |name: &str, value: u64| match value {
+            0 => Err(format!("{name} must be at least 1")),
+            _ => Ok(()),
+        };
+        at_least_one("--threads", self.threads as u64)?;
+        at_least_one("--window", self.window as u64)?;
+        at_least_one("--connections", self.connections as u64)?;
+        at_least_one("--info-hashes", u64::from(self.info_hashes))?;
+        at_least_one("--fill", self.fill.unwrap_or(1))?;
+        if self.window > 1 << 20 {
+            return Err(format!("--window {} is more than 1048576", self.window));
+        }
+        if self.fill.is_none() && self.peers < sources.len() as u64 {
+            return Err(format!(
+                "--peers {} is less than one per source address ({})",
+                self.peers,
+                sources.len()
+            ));
+        }
+        if self.numwant > 10_000 {
+            return Err(format!("--numwant {} is more than 10000", self.numwant));
+        }
+        if !(1..=MAX_SCRAPE_HASHES).contains(&self.scrape_hashes) {
+            return Err(format!(
+                "--scrape-hashes {} is not between 1 and {MAX_SCRAPE_HASHES}",
+                self.scrape_hashes
+            ));
+        }
+        if self.connections > MAX_CONNECTIONS {
+            return Err(format!(
+                "--connections {} is more than {MAX_CONNECTIONS}",
+                self.connections
+            ));
+        }
+        if matches!(target, Target::Http { .. }) && self.connects > 0.0 {
+            return Err("--connects is for udp:// targets; HTTP has no such request".into());
+        }
+        let pace = match self.rate {
+            None => Pace::Window(self.window),
+            Some(rate) if rate > 0.0 && rate <= 1e9 => Pace::Rate(rate),
+            Some(rate) => {
+                return Err(format!(
+                    "--rate {rate} is not between 0 and 10^9 requests per second"
+                ));
+            }
+        };
+        Ok(RunConfig {
+            target,
+            threads: self.threads,
+            cpus: self.cpus.clone(),
+            pace,
+            workload: self.workload(sources.len() as u16)?,
+            sources,
+            fill: self.fill.map(|_| self.fill_shape.into()),
+            numwant: self.numwant.max(-1),
+            scrape_hashes: self.scrape_hashes,
+            warm_up: seconds("--warm-up", self.warm_up, 0.0)?,
+            duration: seconds("--duration", self.duration, 0.001)?,
+            timeout: Duration::from_millis(self.timeout.clamp(1, 60_000)),
+            connections: self.connections,
+            keep_alive: !self.no_keep_alive,
+            segmentation: !self.no_segmentation,
+            cpu_of: self.cpu_of,
+            rss_of: self.rss_of,
+            max_loss: self.max_loss / 100.0,
+        })
+    }
+
+    fn workload(&self, sources: u16) -> Result<Workload, String> {
+        let fractions = [
+            ("--seeders", self.seeders),
+            ("--started", self.started),
+            ("--completed", self.completed),
+            ("--stopped", self.stopped),
+            (
+                "--started, --completed and --stopped together",
+                self.started + self.completed + self.stopped,
+            ),
+            ("--max-loss / 100", self.max_loss / 100.0),
+        ];
+        for (name, value) in fractions {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(format!("{name} is {value}, not a fraction between 0 and 1"));
+            }
+        }
+        let weights = [self.connects, self.announces, self.scrapes];
+        if weights.iter().any(|w| !(0.0..=1e9).contains(w)) || weights.iter().sum::<f64>() <= 0.0 {
+            return Err(
+                "--connects, --announces and --scrapes must not be negative, nor all 0".into(),
+            );
+        }
+        Ok(Workload {
+            seed: self.seed,
+            swarms: self.info_hashes,
+            peers: self.fill.unwrap_or(self.peers),
+            skew: self.skew,
+            sources,
+            connects: self.connects,
+            announces: self.announces,
+            scrapes: self.scrapes,
+            seeders: self.seeders,
+            started: self.started,
+            completed: self.completed,
+            stopped: self.stopped,
+            reannounce: self.reannounce,
+        })
+    }
+
+    fn source_list(&self, target: IpAddr) -> Result<Vec<Option<IpAddr>>, String> {
+        if !self.source_addresses.is_empty() {
+            if let Some(other) = self
+                .source_addresses
+                .iter()
+                .find(|ip| ip.is_ipv4() != target.is_ipv4())
+            {
+                return Err(format!(
+                    "source address {other} is of another family than the target {target}"
+                ));
+            }
+            return Ok(self.source_addresses.iter().copied().map(Some).collect());
+        }
+        let loopback_v4 = target.is_ipv4() && target.is_loopback();
+        match self.sources {
+            Some(0) => Err("--sources must be at least 1".into()),
+            Some(count) if count > 1 && !loopback_v4 => Err(format!(
+                "--sources {count} needs an IPv4 loopback target; for {target} list this host's addresses with --source-addresses"
+            )),
+            Some(count) if count > 4096 => Err(format!("--sources {count} is more than 4096")),
+            count if loopback_v4 => {
+                let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
+                let count = u32::from(count.unwrap_or(LOOPBACK_SOURCES));
+                Ok((0..count)
+                    .map(|n| Some(IpAddr::V4(Ipv4Addr::from(first + n))))
+                    .collect())
+            }
+            _ => Ok(vec![None]),
+        }
+    }
+}
+
+impl From<Shape> for FillShape {
+    fn from(shape: Shape) -> FillShape {
+        match shape {
+            Shape::OneEach => FillShape::OneEach,
+            Shape::Uniform => FillShape::Drawn(Skew::Uniform),
+            Shape::Cubic => FillShape::Drawn(Skew::Cubic),
+        }
+    }
+}
+
+/// Writes the info hashes of a workload, 40 hex digits per line.
+pub fn write_info_hashes(path: &Path, seed: u64, swarms: u32) -> io::Result<()> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    for swarm in 0..swarms {
+        let mut line = [b'\n'; 41];
+        for (digits, byte) in line.chunks_exact_mut(2).zip(info_hash(seed, swarm)) {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            digits[0] = HEX[usize::from(byte >> 4)];
+            digits[1] = HEX[usize::from(byte & 15)];
+        }
+        file.write_all(&line)?;
+    }
+    file.flush()
+}
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+        format!("target {text:?} has no scheme; write udp://{text} or http://{text}/announce")
+    })?;
+    let (host, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    let default_port = if scheme == "http" { ":80" } else { "" };
+    let with_port = if host.rsplit(']').next().is_some_and(|end| end.contains(':')) {
+        host.to_string()
+    } else {
+        format!("{host}{default_port}")
+    };
+    let address = with_port
+        .to_socket_addrs()
+        .map_err(|error| {
+            format!("target {text:?}: {error}; write HOST:PORT, IPv6 addresses as [::1]:PORT")
+        })?
+        .next()
+        .ok_or_else(|| format!("target {text:?}: the name has no address"))?;
+    match scheme {
+        "udp" => Ok(Target::Udp(address)),
+        "http" => Ok(Target::Http {
+            address,
+            host: host.to_string(),
+            path: if path.is_empty() || path == "/" {
+                "/announce".into()
+            } else {
+                path.into()
+            },
+        }),
+        _ => Err(format!(
+            "target {text:?}: only udp:// and http:// can be measured"
+        )),
+    }
+}
+
+fn parse_skew(text: &str) -> Result<Skew, String> {
+    match text {
+        "uniform" => Ok(Skew::Uniform),
+        "cubic" => Ok(Skew::Cubic),
+        number => match number.parse::<f64>() {
+            Ok(exponent) if exponent > 0.0 && exponent <= 10.0 => Ok(Skew::Zipf(exponent)),
+            _ => Err("write uniform, cubic, or a Zipf exponent above 0 and up to 10".into()),
+        },
+    }
+}
+
+fn seconds(name: &str, value: f64, least: f64) -> Result<Duration, String> {
+    if (least..=86_400.0 * 30.0).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(format!(
+            "{name} {value} is not between {least} and 2592000 seconds"
+        ))
+    }
+}

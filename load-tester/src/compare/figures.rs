@@ -1,0 +1,614 @@
+//! The figures: which servers, which load, which number.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::servers::{Programs, Running, Server, Setup, StartError};
+use super::tables::{Figure, Row};
+use super::{CompareArgs, FigureName};
+use crate::config::{Pace, RunConfig, Target};
+use crate::report::Report;
+use crate::run;
+use crate::workload::{FillShape, Skew, Workload};
+
+/// All UDP trackers and the limit, the limit last: it answers with as many
+/// peers as the trackers before it did.
+const UDP_SERVERS: [Server; 5] = [
+    Server::Karuta,
+    Server::AquaticMio,
+    Server::AquaticUring,
+    Server::Opentracker,
+    Server::Echo,
+];
+
+/// Rate of the figure for processor time, requests per second.
+const FIXED_RATE: f64 = 50_000.0;
+
+/// Lifetime of peers in the expiry figure; longer than its fill takes.
+const EXPIRY_SECONDS: u32 = 30;
+
+/// Lifetime of peers where nothing may expire.
+const NO_EXPIRY_SECONDS: u32 = 7200;
+
+/// Source addresses of the generator.
+const SOURCES: u16 = 8;
+
+/// Runs the figures one after the other.
+pub struct Bench<'a> {
+    programs: &'a Programs,
+    args: &'a CompareArgs,
+    /// Greatest rate of karuta seen, for the half rate of the expiry figure.
+    best_rate: Option<f64>,
+}
+
+impl<'a> Bench<'a> {
+    /// Nothing measured yet.
+    pub fn new(programs: &'a Programs, args: &'a CompareArgs) -> Bench<'a> {
+        Bench {
+            programs,
+            args,
+            best_rate: None,
+        }
+    }
+
+    /// Measures the wanted figures, in the order of the table.
+    pub fn measure(&mut self, wanted: &[FigureName]) -> Vec<Figure> {
+        let wants = |name| wanted.contains(&name);
+        let mut figures = Vec::new();
+        if wants(FigureName::UdpThroughput) || wants(FigureName::UdpCpu) {
+            let [throughput, cpu] =
+                self.udp(wants(FigureName::UdpThroughput), wants(FigureName::UdpCpu));
+            figures.extend(wants(FigureName::UdpThroughput).then_some(throughput));
+            figures.extend(wants(FigureName::UdpCpu).then_some(cpu));
+        }
+        if wants(FigureName::UdpLoaded) {
+            figures.push(self.udp_loaded());
+        }
+        if wants(FigureName::Memory) {
+            figures.extend(self.memory());
+        }
+        if wants(FigureName::Expiry) {
+            figures.push(self.expiry());
+        }
+        if wants(FigureName::HttpKeepAlive) {
+            figures.push(self.http(true));
+        }
+        if wants(FigureName::HttpClose) {
+            figures.push(self.http(false));
+        }
+        if wants(FigureName::Shards) {
+            figures.push(self.shards());
+        }
+        figures
+    }
+
+    /// Greatest rate and processor time at a fixed rate, fresh servers each run.
+    fn udp(&mut self, throughput: bool, cpu: bool) -> [Figure; 2] {
+        let mut rates = Figure::new(
+            "udp-throughput",
+            "UDP announces per second, one core, 1 M skewed info hashes",
+            "announces/s",
+            false,
+        );
+        let mut costs = Figure::new(
+            "udp-cpu",
+            "Server processor time per UDP announce at 50,000/s",
+            "µs per announce",
+            true,
+        );
+        for round in 0..self.args.runs {
+            let mut peers = Mean::default();
+            for server in UDP_SERVERS {
+                self.say("udp", server.name(), round);
+                let setup = Setup {
+                    echo_peers: peers.rounded(30),
+                    ..self.setup(1_000_000)
+                };
+                let running = match self.programs.start(server, &setup) {
+                    Ok(running) => running,
+                    Err(error) => {
+                        not_started(&mut [&mut rates, &mut costs], server, &error);
+                        continue;
+                    }
+                };
+                // The fixed rate comes after load in any case, to meet filled swarms.
+                let config = self.udp_load(&running, 1_000_000, 2_000_000);
+                let row = rates.row(server.name(), server.is_limit());
+                if let Some(report) = record(row, run::run(&config, false), |r| {
+                    Some(r.replies_per_second)
+                }) {
+                    if !server.is_limit() {
+                        peers.add(report.peers_per_reply);
+                    }
+                    row.detail = Some(format!("{:.1} peers per reply", report.peers_per_reply));
+                    note_generator(row, &report);
+                    if server == Server::Karuta {
+                        let best = self.best_rate.unwrap_or(0.0).max(report.replies_per_second);
+                        self.best_rate = Some(best);
+                    }
+                }
+                if cpu {
+                    let config = RunConfig {
+                        pace: Pace::Rate(FIXED_RATE),
+                        warm_up: Duration::from_millis(300),
+                        ..config
+                    };
+                    let row = costs.row(server.name(), server.is_limit());
+                    if let Some(report) = record(row, run::run(&config, false), cpu_per_reply) {
+                        row.detail = Some(format!("p99.9 {:.0} µs", report.latency.p999_us));
+                    }
+                }
+            }
+        }
+        if !throughput {
+            rates.rows.clear();
+        }
+        [rates, costs]
+    }
+
+    /// Greatest rate with many peers loaded. Servers are loaded once; those not
+    /// being measured sleep, with nothing to clean.
+    fn udp_loaded(&mut self) -> Figure {
+        let mut figure = Figure::new(
+            "udp-loaded",
+            "UDP announces per second, one core, 10 M peers in 2 M swarms loaded",
+            "announces/s",
+            false,
+        );
+        let (swarms, peers) = (self.scaled(2_000_000), u64::from(self.scaled(10_000_000)));
+        let mut loaded: Vec<(Server, Running)> = Vec::new();
+        let mut mean = Mean::default();
+        for server in UDP_SERVERS {
+            self.say("loading", server.name(), 0);
+            let setup = Setup {
+                echo_peers: mean.rounded(30),
+                ..self.setup(2_000_000)
+            };
+            let running = match self.programs.start(server, &setup) {
+                Ok(running) => running,
+                Err(error) => {
+                    not_started(&mut [&mut figure], server, &error);
+                    continue;
+                }
+            };
+            if !server.is_limit() {
+                let fill = self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic));
+                let row = figure.row(server.name(), false);
+                let filled = match run::run(&fill, false) {
+                    Ok(report) if report.is_valid() => Ok(report),
+                    Ok(report) => Err(report.invalid.join(", ")),
+                    Err(error) => Err(error.to_string()),
+                };
+                match filled {
+                    Ok(report) => row.note(format!(
+                        "filled at {:.0} k/s",
+                        report.replies_per_second / 1e3
+                    )),
+                    Err(why) => {
+                        row.note(format!("not loaded: {why}"));
+                        continue;
+                    }
+                }
+                // The size of the echo's replies: a short look at what it hands out.
+                let look = RunConfig {
+                    duration: Duration::from_millis(500),
+                    ..self.reannounce(&running, peers, swarms)
+                };
+                if let Ok(report) = run::run(&look, false) {
+                    mean.add(report.peers_per_reply);
+                }
+            }
+            loaded.push((server, running));
+        }
+        for round in 0..self.args.runs {
+            for (server, running) in &loaded {
+                self.say("udp loaded", server.name(), round);
+                let config = self.reannounce(running, peers, swarms);
+                let row = figure.row(server.name(), server.is_limit());
+                if let Some(report) = record(row, run::run(&config, false), |r| {
+                    Some(r.replies_per_second)
+                }) {
+                    row.detail = Some(format!("{:.1} peers per reply", report.peers_per_reply));
+                    note_generator(row, &report);
+                }
+            }
+        }
+        figure
+    }
+
+    /// Resident memory after each of three fills.
+    fn memory(&mut self) -> Vec<Figure> {
+        let one_each = (
+            1_000_000,
+            1_000_000,
+            FillShape::OneEach,
+            "memory-one-each",
+            "1 M swarms of 1 peer",
+        );
+        let uniform = (
+            5_000_000,
+            1_000_000,
+            FillShape::Drawn(Skew::Uniform),
+            "memory-uniform",
+            "5 M peers uniformly over 1 M swarms",
+        );
+        let cubic = (
+            5_000_000,
+            1_000_000,
+            FillShape::Drawn(Skew::Cubic),
+            "memory-cubic",
+            "5 M peers skewed over 1 M swarms",
+        );
+        let mut figures = Vec::new();
+        for (peers, swarms, shape, id, title) in [one_each, uniform, cubic] {
+            let mut figure = Figure::new(id, &format!("Resident memory, {title}"), "MB", true);
+            for round in 0..self.args.memory_runs.max(1) {
+                for server in [Server::Karuta, Server::AquaticMio, Server::Opentracker] {
+                    self.say(id, server.name(), round);
+                    let running = match self.programs.start(server, &self.setup(swarms)) {
+                        Ok(running) => running,
+                        Err(error) => {
+                            not_started(&mut [&mut figure], server, &error);
+                            continue;
+                        }
+                    };
+                    let mut config = self.fill(
+                        &running,
+                        self.scaled(peers).into(),
+                        self.scaled(swarms),
+                        shape,
+                    );
+                    config.rss_of = Some(running.pid());
+                    let before =
+                        crate::process::resident_bytes(running.pid()).unwrap_or(0) as f64 / 1e6;
+                    let row = figure.row(server.name(), false);
+                    let megabytes = |r: &Report| r.resident_bytes.map(|bytes| bytes as f64 / 1e6);
+                    if record(row, run::run(&config, false), megabytes).is_some() {
+                        row.detail = Some(format!("{before:.0} MB before the fill"));
+                    }
+                }
+            }
+            figures.push(figure);
+        }
+        figures
+    }
+
+    /// p99.9 latency at half the greatest rate, with and without expiry.
+    fn expiry(&mut self) -> Figure {
+        let mut figure = Figure::new(
+            "expiry",
+            "p99.9 latency at half the greatest rate while 5 M peers expire",
+            "µs",
+            true,
+        );
+        let (swarms, peers) = (self.scaled(1_000_000), u64::from(self.scaled(5_000_000)));
+        for round in 0..self.args.expiry_runs.max(1) {
+            for (name, lifetime) in [
+                ("karuta, no expiry", NO_EXPIRY_SECONDS),
+                ("karuta, expiring", EXPIRY_SECONDS),
+            ] {
+                self.say("expiry", name, round);
+                let setup = Setup {
+                    peer_lifetime_seconds: lifetime,
+                    ..self.setup(1_000_000)
+                };
+                let running = match self.programs.start(Server::Karuta, &setup) {
+                    Ok(running) => running,
+                    Err(error) => {
+                        figure.row(name, false).note(error.to_string());
+                        continue;
+                    }
+                };
+                let begin = Instant::now();
+                let fill = run::run(
+                    &self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic)),
+                    false,
+                );
+                let row = figure.row(name, false);
+                if record_nothing(row, fill).is_none() {
+                    continue;
+                }
+                let took = begin.elapsed();
+                let rate = match self.best_rate {
+                    Some(rate) => rate / 2.0,
+                    None => {
+                        let look = RunConfig {
+                            duration: Duration::from_secs(1),
+                            ..self.reannounce(&running, peers, swarms)
+                        };
+                        run::run(&look, false).map_or(0.0, |report| report.replies_per_second) / 2.0
+                    }
+                };
+                if lifetime == EXPIRY_SECONDS {
+                    let first_expires = Duration::from_secs(EXPIRY_SECONDS.into());
+                    if took > first_expires {
+                        row.note("the fill took longer than the peers live; use --scale");
+                        continue;
+                    }
+                    thread::sleep(first_expires.saturating_sub(begin.elapsed()));
+                }
+                let config = RunConfig {
+                    pace: Pace::Rate(rate.max(1.0)),
+                    warm_up: Duration::from_millis(200),
+                    duration: took.clamp(Duration::from_secs(3), Duration::from_secs(15)),
+                    rss_of: Some(running.pid()),
+                    ..self.reannounce(&running, peers, swarms)
+                };
+                if let Some(report) =
+                    record(row, run::run(&config, false), |r| Some(r.latency.p999_us))
+                {
+                    row.detail = Some(format!(
+                        "{:.0} k/s, max {:.0} µs, {:.0} MB at the end",
+                        rate / 1e3,
+                        report.latency.max_us,
+                        report.resident_bytes.unwrap_or(0) as f64 / 1e6
+                    ));
+                }
+            }
+        }
+        figure
+    }
+
+    /// Processor time per HTTP announce.
+    fn http(&mut self, keep_alive: bool) -> Figure {
+        let (id, title) = match keep_alive {
+            true => (
+                "http-keep-alive",
+                "Server processor time per HTTP announce, 64 connections kept alive",
+            ),
+            false => (
+                "http-close",
+                "Server processor time per HTTP announce, one connection each",
+            ),
+        };
+        let mut figure = Figure::new(id, title, "µs per announce", true);
+        let servers: &[Server] = match keep_alive {
+            true => &[Server::Karuta, Server::AquaticHttp, Server::HttpEcho],
+            false => &[
+                Server::Karuta,
+                Server::AquaticHttp,
+                Server::Opentracker,
+                Server::HttpEcho,
+            ],
+        };
+        for round in 0..self.args.runs {
+            let mut peers = Mean::default();
+            for &server in servers {
+                self.say(id, server.name(), round);
+                let setup = Setup {
+                    keep_alive,
+                    echo_peers: peers.rounded(30),
+                    ..self.setup(1_000_000)
+                };
+                let running = match self.programs.start(server, &setup) {
+                    Ok(running) => running,
+                    Err(error) => {
+                        not_started(&mut [&mut figure], server, &error);
+                        continue;
+                    }
+                };
+                let config = RunConfig {
+                    target: Target::Http {
+                        address: running.address,
+                        host: running.address.to_string(),
+                        path: "/announce".into(),
+                    },
+                    keep_alive,
+                    timeout: Duration::from_secs(2),
+                    ..self.udp_load(&running, 1_000_000, 2_000_000)
+                };
+                let row = figure.row(server.name(), server.is_limit());
+                if let Some(report) = record(row, run::run(&config, false), cpu_per_reply) {
+                    if !server.is_limit() {
+                        peers.add(report.peers_per_reply);
+                    }
+                    row.detail = Some(format!(
+                        "{:.0} k/s, {:.0} bytes per reply",
+                        report.replies_per_second / 1e3,
+                        report.bytes_per_reply
+                    ));
+                }
+            }
+        }
+        figure
+    }
+
+    /// Processor time per UDP announce with more and more shards on one core.
+    fn shards(&mut self) -> Figure {
+        let mut figure = Figure::new(
+            "shards",
+            "Server processor time per UDP announce as shards grow, all on one core",
+            "µs per announce",
+            true,
+        );
+        for round in 0..self.args.runs {
+            for shards in [1, 2, 4, 8] {
+                let name = format!("karuta, {shards} shards");
+                self.say("shards", &name, round);
+                let row = figure.row(&name, false);
+                let setup = Setup {
+                    shards,
+                    ..self.setup(1_000_000)
+                };
+                let running = match self.programs.start(Server::Karuta, &setup) {
+                    Ok(running) => running,
+                    Err(error) => {
+                        row.note(error.to_string());
+                        continue;
+                    }
+                };
+                let config = RunConfig {
+                    pace: Pace::Window(256),
+                    ..self.udp_load(&running, 1_000_000, 2_000_000)
+                };
+                if record(row, run::run(&config, false), cpu_per_reply).is_some() {
+                    match cross_shard(running.metrics) {
+                        Some(count) => row.detail = Some(format!("{count} cross-shard requests")),
+                        None => row.note("no metric with \"cross_shard\" in its name"),
+                    }
+                }
+            }
+        }
+        figure
+    }
+
+    fn say(&self, figure: &str, server: &str, round: usize) {
+        eprintln!("{figure}: {server}, run {}", round + 1);
+    }
+
+    fn scaled(&self, count: u32) -> u32 {
+        (count / self.args.scale).max(u32::from(SOURCES))
+    }
+
+    fn setup(&self, swarms: u32) -> Setup {
+        Setup {
+            swarms: self.scaled(swarms),
+            ..Setup::default()
+        }
+    }
+
+    /// Announces in a closed loop, 30 peers wanted.
+    fn udp_load(&self, running: &Running, swarms: u32, peers: u32) -> RunConfig {
+        let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
+        let source = |n| Some(IpAddr::V4(Ipv4Addr::from(first + u32::from(n))));
+        RunConfig {
+            target: Target::Udp(running.address),
+            sources: (0..SOURCES).map(source).collect(),
+            threads: 1,
+            cpus: vec![self.args.generator_cpu],
+            pace: Pace::Window(128),
+            workload: Workload {
+                seed: Setup::default().seed,
+                swarms: self.scaled(swarms),
+                peers: self.scaled(peers).into(),
+                skew: Skew::Cubic,
+                sources: SOURCES,
+                connects: 0.0,
+                announces: 1.0,
+                scrapes: 0.0,
+                seeders: 0.75,
+                started: 0.0,
+                completed: 0.0,
+                stopped: 0.0,
+                reannounce: false,
+            },
+            fill: None,
+            numwant: 30,
+            scrape_hashes: 1,
+            warm_up: Duration::from_millis(1000),
+            duration: Duration::from_secs_f64(self.args.seconds),
+            timeout: Duration::from_millis(500),
+            connections: 64,
+            keep_alive: true,
+            segmentation: true,
+            cpu_of: Some(running.pid()),
+            rss_of: None,
+            max_loss: 0.01,
+        }
+    }
+
+    /// Every peer once; nobody cares for the peers in the replies.
+    fn fill(&self, running: &Running, peers: u64, swarms: u32, shape: FillShape) -> RunConfig {
+        let mut config = self.udp_load(running, 1, 8);
+        config.workload.peers = peers;
+        config.workload.swarms = swarms;
+        config.fill = Some(shape);
+        config.numwant = 1;
+        config
+    }
+
+    /// The peers of a skewed fill again.
+    fn reannounce(&self, running: &Running, peers: u64, swarms: u32) -> RunConfig {
+        let mut config = self.udp_load(running, 1, 8);
+        config.workload.peers = peers;
+        config.workload.swarms = swarms;
+        config.workload.reannounce = true;
+        config
+    }
+}
+
+/// Adds the value of a valid run to the row, or why it is not valid.
+fn record(
+    row: &mut Row,
+    outcome: Result<Report, run::RunError>,
+    value: impl Fn(&Report) -> Option<f64>,
+) -> Option<Report> {
+    let report = record_nothing(row, outcome)?;
+    match value(&report) {
+        Some(value) => row.add(value),
+        None => row.note("the server's figures could not be read from /proc"),
+    }
+    Some(report)
+}
+
+fn record_nothing(row: &mut Row, outcome: Result<Report, run::RunError>) -> Option<Report> {
+    match outcome {
+        Ok(report) if report.is_valid() => Some(report),
+        Ok(report) => {
+            row.note(format!("invalid run: {}", report.invalid.join(", ")));
+            None
+        }
+        Err(error) => {
+            row.note(format!("failed run: {error}"));
+            None
+        }
+    }
+}
+
+fn cpu_per_reply(report: &Report) -> Option<f64> {
+    report.cpu.as_ref().map(|cpu| cpu.us_per_reply)
+}
+
+fn note_generator(row: &mut Row, report: &Report) {
+    if report.idle_fraction < 0.05 {
+        row.note("the generator was hardly ever idle");
+    }
+}
+
+fn not_started(figures: &mut [&mut Figure], server: Server, error: &StartError) {
+    for figure in figures {
+        figure
+            .row(server.name(), server.is_limit())
+            .note(error.to_string());
+    }
+}
+
+/// Sum of karuta's metrics whose names speak of cross-shard requests.
+fn cross_shard(metrics: SocketAddr) -> Option<u64> {
+    let mut stream = TcpStream::connect_timeout(&metrics, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    let counts: Vec<f64> = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && line.contains("cross_shard"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    (!counts.is_empty()).then(|| counts.iter().sum::<f64>() as u64)
+}
+
+/// A running mean.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn rounded(&self, otherwise: usize) -> usize {
+        if self.count == 0 {
+            otherwise
+        } else {
+            (self.sum / self.count as f64).round() as usize
+        }
+    }
+}

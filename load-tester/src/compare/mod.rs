@@ -1,0 +1,220 @@
+//! Several servers measured side by side: one command, one table.
+//!
+//! Every server runs on the same processor and the generator on another; runs
+//! are interleaved, so that a noisy minute hits all alike, and each figure is
+//! a median with its spread. What cannot be measured (a program missing, a run
+//! invalid) is said in the table.
+
+mod figures;
+mod servers;
+mod tables;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+
+use servers::Programs;
+use tables::{Comparison, Host};
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FigureName {
+    /// Greatest rate of UDP announces, 1 M skewed info hashes.
+    UdpThroughput,
+    /// Processor time per UDP announce at a fixed rate.
+    UdpCpu,
+    /// Greatest rate with 10 M peers in 2 M swarms loaded.
+    UdpLoaded,
+    /// Resident memory after three fills.
+    Memory,
+    /// p99.9 latency at half the greatest rate while peers expire (karuta).
+    Expiry,
+    /// Processor time per HTTP announce, 64 connections with keep-alive.
+    HttpKeepAlive,
+    /// Processor time per HTTP announce, one connection each.
+    HttpClose,
+    /// Processor time per UDP announce as shards grow (karuta).
+    Shards,
+}
+
+/// The arguments of a comparison.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArgs {
+    /// Figures to produce; all unless told otherwise.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    figures: Vec<FigureName>,
+    /// Interleaved runs of each server.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Runs of the fills for memory, which hardly vary.
+    #[arg(long, default_value_t = 1)]
+    memory_runs: usize,
+    /// Runs of the expiry figure, which take over half a minute each.
+    #[arg(long, default_value_t = 2)]
+    expiry_runs: usize,
+    /// Seconds that each run measures.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Divide the numbers of peers and swarms by this, for a quick look.
+    #[arg(long, default_value_t = 1)]
+    scale: u32,
+    /// Path of karuta; without it, only the others are measured.
+    #[arg(long)]
+    karuta: Option<PathBuf>,
+    /// Path or name of aquatic_udp, built with its feature io-uring.
+    #[arg(long, default_value = "aquatic_udp")]
+    aquatic_udp: PathBuf,
+    /// Path or name of aquatic_http.
+    #[arg(long, default_value = "aquatic_http")]
+    aquatic_http: PathBuf,
+    /// Path or name of opentracker.
+    #[arg(long, default_value = "opentracker")]
+    opentracker: PathBuf,
+    /// Processor of the servers (taskset notation).
+    #[arg(long, default_value = "0")]
+    server_cpu: String,
+    /// Processor of the generator.
+    #[arg(long, default_value_t = 1)]
+    generator_cpu: usize,
+    /// Directory for the servers' configurations and logs; other users must be
+    /// able to read it (opentracker changes its user).
+    #[arg(long, default_value = "comparison")]
+    work: PathBuf,
+    /// Directory for comparison.md, .json and .svg; --work unless told otherwise.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Measures and writes; the exit code is 3 when no figure came out.
+pub fn main(args: &CompareArgs) -> ExitCode {
+    match compare(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("error: nothing could be measured; the table says why");
+            ExitCode::from(3)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn compare(args: &CompareArgs) -> Result<bool, String> {
+    if args.runs == 0 || args.scale == 0 || !(0.1..=3600.0).contains(&args.seconds) {
+        return Err("--runs and --scale must be at least 1, --seconds between 0.1 and 3600".into());
+    }
+    if args.server_cpu == args.generator_cpu.to_string() {
+        return Err("--server-cpu and --generator-cpu must be different processors".into());
+    }
+    let absolute = |path: &Path| -> Result<PathBuf, String> {
+        fs::create_dir_all(path)
+            .and_then(|()| path.canonicalize())
+            .map_err(|error| format!("cannot use directory {}: {error}", path.display()))
+    };
+    let work = absolute(&args.work)?;
+    let out = args.out.as_deref().map_or(Ok(work.clone()), absolute)?;
+    let program = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let programs = Programs {
+        karuta: args.karuta.as_deref().map(program),
+        aquatic_udp: program(&args.aquatic_udp),
+        aquatic_http: program(&args.aquatic_http),
+        opentracker: program(&args.opentracker),
+        work,
+        server_cpus: args.server_cpu.clone(),
+    };
+    let wanted = match args.figures.as_slice() {
+        [] => FigureName::value_variants().to_vec(),
+        some => some.to_vec(),
+    };
+    let begin = Instant::now();
+    let mut bench = figures::Bench::new(&programs, args);
+    let figures = bench.measure(&wanted);
+    let comparison = Comparison {
+        host: host(args, &programs, begin.elapsed().as_secs_f64()),
+        figures,
+    };
+    let write = |name: &str, text: String| -> io::Result<()> { fs::write(out.join(name), text) };
+    let markdown = tables::markdown(&comparison);
+    print!("{markdown}");
+    write("comparison.md", markdown)
+        .and_then(|()| {
+            write(
+                "comparison.json",
+                serde_json::to_string_pretty(&comparison)?,
+            )
+        })
+        .and_then(|()| write("comparison.svg", tables::svg(&comparison)))
+        .map_err(|error| format!("cannot write into {}: {error}", out.display()))?;
+    eprintln!(
+        "wrote comparison.md, comparison.json and comparison.svg to {}",
+        out.display()
+    );
+    Ok(comparison
+        .figures
+        .iter()
+        .any(|figure| figure.rows.iter().any(|row| !row.values.is_empty())))
+}
+
+/// Where and with what it was measured.
+fn host(args: &CompareArgs, programs: &Programs, seconds: f64) -> Host {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let processor = read("/proc/cpuinfo")
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("model name")?
+                .split_once(':')
+                .map(|(_, name)| name.trim().to_string())
+        })
+        .unwrap_or_else(|| "unknown".into());
+    let said = |program: &Path, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        let text = if output.stdout.is_empty() {
+            output.stderr
+        } else {
+            output.stdout
+        };
+        let text = String::from_utf8_lossy(&text);
+        text.lines()
+            .next()
+            .map(|line| line.trim().to_string())
+            .filter(|line| output.status.success() && !line.is_empty())
+    };
+    let mut versions = vec![(
+        "karuta-load-tester".to_string(),
+        env!("CARGO_PKG_VERSION").to_string(),
+    )];
+    if let Some(karuta) = &programs.karuta {
+        versions.push((
+            "karuta".into(),
+            said(karuta, &["--version"]).unwrap_or_else(|| "unknown".into()),
+        ));
+    }
+    for (name, program) in [
+        ("aquatic_udp", &programs.aquatic_udp),
+        ("aquatic_http", &programs.aquatic_http),
+    ] {
+        if let Some(version) = said(program, &["--version"]).or_else(|| said(program, &["-v"])) {
+            versions.push((name.into(), version));
+        }
+    }
+    if let Some(version) = said(
+        Path::new("dpkg-query"),
+        &["-W", "-f=${Version}", "opentracker"],
+    ) {
+        versions.push(("opentracker".into(), format!("Debian {version}")));
+    }
+    Host {
+        processor,
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
+        processors: std::thread::available_parallelism().map_or(0, usize::from),
+        server_cpu: args.server_cpu.clone(),
+        generator_cpu: args.generator_cpu,
+        versions,
+        seconds,
+    }
+}

@@ -1,0 +1,354 @@
+//! The outcome of a comparison as JSON, Markdown and a plot.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// Where and with what.
+    pub host: Host,
+    /// In the order they were measured.
+    pub figures: Vec<Figure>,
+}
+
+/// The machine, the programs and the pinning.
+#[derive(Debug, Serialize)]
+pub struct Host {
+    /// Model name.
+    pub processor: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Processors of the machine.
+    pub processors: usize,
+    /// Processor of the servers.
+    pub server_cpu: String,
+    /// Processor of the generator.
+    pub generator_cpu: usize,
+    /// Program and version.
+    pub versions: Vec<(String, String)>,
+    /// How long it all took.
+    pub seconds: f64,
+}
+
+/// One thing measured for several servers.
+#[derive(Debug, Serialize)]
+pub struct Figure {
+    /// Short and stable, for machines.
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// Unit of all values.
+    pub unit: String,
+    /// Whether less is better.
+    pub lower_is_better: bool,
+    /// One per server or variant.
+    pub rows: Vec<Row>,
+}
+
+/// One server's values.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Server or variant.
+    pub name: String,
+    /// A bare responder, the limit of the host.
+    pub is_limit: bool,
+    /// One per valid run.
+    pub values: Vec<f64>,
+    /// Middle of the values.
+    pub median: Option<f64>,
+    /// Least value.
+    pub min: Option<f64>,
+    /// Greatest value.
+    pub max: Option<f64>,
+    /// What else the last run showed.
+    pub detail: Option<String>,
+    /// What else is worth knowing of any run, and why runs are missing.
+    pub notes: Vec<String>,
+}
+
+impl Figure {
+    /// Without rows.
+    pub fn new(id: &str, title: &str, unit: &str, lower_is_better: bool) -> Figure {
+        Figure {
+            id: id.into(),
+            title: title.into(),
+            unit: unit.into(),
+            lower_is_better,
+            rows: Vec::new(),
+        }
+    }
+
+    /// The row of that name, made if need be.
+    pub fn row(&mut self, name: &str, is_limit: bool) -> &mut Row {
+        let index = match self.rows.iter().position(|row| row.name == name) {
+            Some(index) => index,
+            None => {
+                self.rows.push(Row {
+                    name: name.into(),
+                    is_limit,
+                    values: Vec::new(),
+                    median: None,
+                    min: None,
+                    max: None,
+                    detail: None,
+                    notes: Vec::new(),
+                });
+                self.rows.len() - 1
+            }
+        };
+        &mut self.rows[index]
+    }
+}
+
+impl Row {
+    /// Adds a run's value.
+    pub fn add(&mut self, value: f64) {
+        self.values.push(value);
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        self.median = Some(match sorted.len() % 2 {
+            0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
+            _ => sorted[middle],
+        });
+        self.min = sorted.first().copied();
+        self.max = sorted.last().copied();
+    }
+
+    /// Adds a note once.
+    pub fn note(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if !self.notes.contains(&text) {
+            self.notes.push(text);
+        }
+    }
+}
+
+/// The tables for people.
+pub fn markdown(comparison: &Comparison) -> String {
+    let mut text = String::new();
+    let host = &comparison.host;
+    let versions: Vec<String> = host
+        .versions
+        .iter()
+        .map(|(name, version)| format!("{name}: {version}"))
+        .collect();
+    let _ = writeln!(
+        text,
+        "{} ({} processors), Linux {}; servers on processor {}, generator on {}; {}. Took {:.0} s.",
+        host.processor,
+        host.processors,
+        host.kernel,
+        host.server_cpu,
+        host.generator_cpu,
+        versions.join("; "),
+        host.seconds
+    );
+    for figure in &comparison.figures {
+        let direction = if figure.lower_is_better {
+            "less is better"
+        } else {
+            "more is better"
+        };
+        let _ = writeln!(
+            text,
+            "\n### {}\n\n{} ({direction})\n",
+            figure.title, figure.unit
+        );
+        let _ = writeln!(
+            text,
+            "| | median | min..max | runs | compared with the first | notes |"
+        );
+        let _ = writeln!(text, "|---|---:|---:|---:|---:|---|");
+        let base = figure.rows.iter().find_map(|row| row.median);
+        for row in &figure.rows {
+            let number = |value: Option<f64>| value.map_or("-".into(), readable);
+            let ratio = match (row.median, base) {
+                (Some(median), Some(base)) if base > 0.0 => format!("{:.2}", median / base),
+                _ => "-".into(),
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {}..{} | {} | {ratio} | {} |",
+                row.name,
+                number(row.median),
+                number(row.min),
+                number(row.max),
+                row.values.len(),
+                row.detail
+                    .iter()
+                    .chain(&row.notes)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("; ")
+                    .replace('|', "/")
+            );
+        }
+    }
+    text
+}
+
+/// All figures as groups of horizontal bars, the spread drawn over each.
+pub fn svg(comparison: &Comparison) -> String {
+    const ROW: usize = 22;
+    const HEAD: usize = 34;
+    const LEFT: usize = 210;
+    const BAR: f64 = 440.0;
+    let drawn: Vec<&Figure> = comparison
+        .figures
+        .iter()
+        .filter(|f| f.rows.iter().any(|r| r.median.is_some()))
+        .collect();
+    let height: usize = 16
+        + drawn
+            .iter()
+            .map(|f| HEAD + ROW * f.rows.len() + 12)
+            .sum::<usize>();
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"780\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>"
+    );
+    let mut y = 8;
+    for figure in drawn {
+        let direction = if figure.lower_is_better {
+            "less is better"
+        } else {
+            "more is better"
+        };
+        let _ = writeln!(
+            text,
+            "<text x=\"8\" y=\"{}\" font-weight=\"bold\">{}</text><text x=\"772\" y=\"{}\" text-anchor=\"end\" fill=\"#666\">{}, {direction}</text>",
+            y + 18,
+            escape(&figure.title),
+            y + 18,
+            escape(&figure.unit)
+        );
+        y += HEAD;
+        let longest = figure
+            .rows
+            .iter()
+            .filter_map(|row| row.max)
+            .fold(f64::MIN_POSITIVE, f64::max);
+        for row in &figure.rows {
+            let x = |value: f64| LEFT as f64 + BAR * (value / longest).clamp(0.0, 1.0);
+            let _ = writeln!(
+                text,
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+                LEFT - 8,
+                y + 13,
+                escape(&row.name)
+            );
+            if let (Some(median), Some(min), Some(max)) = (row.median, row.min, row.max) {
+                let colour = match (row.is_limit, row.name.starts_with("karuta")) {
+                    (true, _) => "#bbbbbb",
+                    (_, true) => "#2b7a3d",
+                    _ => "#5b84b1",
+                };
+                let _ = writeln!(
+                    text,
+                    "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"16\" fill=\"{colour}\"/>\
+                     <path d=\"M{:.1} {} H{:.1}\" stroke=\"black\"/>\
+                     <text x=\"{:.1}\" y=\"{}\">{}</text>",
+                    x(median) - LEFT as f64,
+                    x(min),
+                    y + 8,
+                    x(max),
+                    x(max) + 6.0,
+                    y + 13,
+                    readable(median)
+                );
+            }
+            y += ROW;
+        }
+        y += 12;
+    }
+    text.push_str("</svg>\n");
+    text
+}
+
+/// Three or more digits, thousands apart.
+fn readable(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value:.2}");
+    }
+    if value < 1000.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comparison() -> Comparison {
+        let mut figure = Figure::new("x", "Title & more", "requests/s", false);
+        for value in [300_000.0, 100_000.0, 200_000.0] {
+            figure.row("karuta", false).add(value);
+        }
+        figure.row("other", false).add(1234.5);
+        figure.row("missing", false).note("not installed | really");
+        figure.row("missing", false).note("not installed | really");
+        let host = Host {
+            processor: "p".into(),
+            kernel: "k".into(),
+            processors: 2,
+            server_cpu: "0".into(),
+            generator_cpu: 1,
+            versions: vec![("a".into(), "1".into())],
+            seconds: 1.0,
+        };
+        Comparison {
+            host,
+            figures: vec![figure],
+        }
+    }
+
+    #[test]
+    fn the_table_has_median_and_spread() {
+        let text = markdown(&comparison());
+        assert!(
+            text.contains("| karuta | 200,000 | 100,000..300,000 | 3 | 1.00 |  |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| other | 1,234 | 1,234..1,234 | 1 | 0.01 |  |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| missing | - | -..- | 0 | - | not installed / really |"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_plot_has_a_bar_per_measured_row() {
+        let text = svg(&comparison());
+        assert_eq!(text.matches("height=\"16\"").count(), 2, "{text}");
+        assert!(text.contains("Title &amp; more"), "{text}");
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        let mut figure = Figure::new("", "", "", true);
+        figure.row("a", false).add(1.0);
+        figure.row("a", false).add(4.0);
+        assert_eq!(figure.rows[0].median, Some(2.5));
+    }
+}

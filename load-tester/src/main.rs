@@ -1,0 +1,7 @@
+//! The command: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    karuta_load_tester::cli::main()
+}

@@ -1,0 +1,311 @@
+//! Runs one measurement: sockets, threads, progress, and the report.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::config::{Pace, RunConfig, Target};
+use crate::connect::{self, ConnectError};
+use crate::http::{self, HttpError, HttpLoad};
+use crate::pace::{Progress, Timeline};
+use crate::process;
+use crate::report::Report;
+use crate::stats::Stats;
+use crate::sys;
+use crate::udp::UdpLoad;
+use crate::workload::SwarmTooBig;
+
+/// How long the tracker is waited for before a run.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often the main thread looks at the threads and the clock.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Why there is no report.
+#[derive(Debug)]
+pub enum RunError {
+    /// The UDP tracker cannot be reached.
+    Udp(ConnectError),
+    /// The HTTP tracker cannot be reached.
+    Http(HttpError),
+    /// The watched process cannot be read.
+    Process(u32, std::io::Error),
+    /// A thread cannot be pinned.
+    Pin(usize, std::io::Error),
+    /// A fill needs more identities than there are.
+    TooBig(SwarmTooBig),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Udp(error) => error.fmt(f),
+            RunError::Http(error) => error.fmt(f),
+            RunError::Process(pid, error) => {
+                write!(
+                    f,
+                    "cannot read process {pid} in /proc: {error}; is it running, and may you see it?"
+                )
+            }
+            RunError::Pin(cpu, error) => {
+                write!(
+                    f,
+                    "cannot pin a thread to processor {cpu}: {error}; check --cpus"
+                )
+            }
+            RunError::TooBig(SwarmTooBig { swarm, identities }) => write!(
+                f,
+                "swarm {swarm} needs more than {identities} distinct peers (65535 ports per source address); raise --sources or --info-hashes"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs the measurement. `show_progress` draws a bar on standard error.
+pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> {
+    let mut loads = Vec::new();
+    for thread in 0..config.threads {
+        loads.push(Prepared::new(config, thread)?);
+    }
+    watched(config)?;
+    let duration = config.fill.is_none().then_some(config.duration);
+    let warm_up = if config.fill.is_some() {
+        Duration::ZERO
+    } else {
+        config.warm_up
+    };
+    let timeline = Timeline::new(warm_up, duration);
+    let progress: Vec<Progress> = (0..config.threads).map(|_| Progress::default()).collect();
+
+    let (outcomes, cpu) = thread::scope(|scope| {
+        let threads: Vec<_> = loads
+            .into_iter()
+            .enumerate()
+            .zip(&progress)
+            .map(|((index, load), progress)| {
+                scope.spawn(move || load.run(config, index, &timeline, progress))
+            })
+            .collect();
+        let cpu = watch(config, &timeline, &progress, show_progress, || {
+            threads.iter().all(|t| t.is_finished())
+        });
+        let outcomes: Vec<_> = threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect();
+        (outcomes, cpu)
+    });
+
+    let mut stats = Stats::new();
+    let mut ended = 0;
+    for outcome in outcomes {
+        let (of_thread, last_reply) = outcome?;
+        stats.merge(&of_thread);
+        ended = ended.max(last_reply);
+    }
+    let seconds = match config.fill {
+        Some(_) => ended as f64 / 1e9,
+        None => config.duration.as_secs_f64(),
+    };
+    let mut report = Report::new(
+        describe_target(config),
+        describe_mode(config),
+        seconds,
+        config.threads,
+        &stats,
+        config.max_loss,
+    );
+    if let Some(nanoseconds) = cpu {
+        report.set_cpu(nanoseconds);
+    }
+    if let Some(pid) = config.rss_of {
+        report.resident_bytes = process::resident_bytes(pid).ok();
+        if report.resident_bytes.is_none() {
+            report
+                .invalid
+                .push(format!("the watched process {pid} ended during the run"));
+        }
+    }
+    Ok(report)
+}
+
+/// A thread's load before its thread exists.
+enum Prepared {
+    Udp(Vec<connect::Endpoint>),
+    Http(http::Prepared),
+}
+
+impl Prepared {
+    fn new(config: &RunConfig, thread: usize) -> Result<Prepared, RunError> {
+        match &config.target {
+            Target::Udp(address) => {
+                let seed = config.workload.seed ^ ((thread as u64) << 32);
+                connect::endpoints(*address, &config.sources, CONNECT_PATIENCE, seed)
+                    .map(Prepared::Udp)
+                    .map_err(RunError::Udp)
+            }
+            Target::Http { .. } => http::Prepared::new(config)
+                .map(Prepared::Http)
+                .map_err(RunError::Http),
+        }
+    }
+
+    fn run(
+        self,
+        config: &RunConfig,
+        thread: usize,
+        timeline: &Timeline,
+        progress: &Progress,
+    ) -> Result<(Stats, u64), RunError> {
+        if !config.cpus.is_empty() {
+            let cpu = config.cpus[thread % config.cpus.len()];
+            sys::pin_to_cpu(cpu).map_err(|error| RunError::Pin(cpu, error))?;
+        }
+        match self {
+            Prepared::Udp(endpoints) => UdpLoad::new(config, endpoints, thread)
+                .run(timeline, progress)
+                .map_err(RunError::TooBig),
+            Prepared::Http(prepared) => HttpLoad::new(config, prepared, thread)
+                .run(timeline, progress)
+                .map_err(RunError::TooBig),
+        }
+    }
+}
+
+/// Shows the progress until all threads are done; returns the processor time
+/// the watched process used in the measured interval.
+fn watch(
+    config: &RunConfig,
+    timeline: &Timeline,
+    progress: &[Progress],
+    show: bool,
+    finished: impl Fn() -> bool,
+) -> Option<u64> {
+    let bar = show.then(|| progress_bar(config, timeline));
+    let cpu = || {
+        config
+            .cpu_of
+            .and_then(|pid| process::cpu_time(pid).ok())
+            .map(|time| time.nanoseconds)
+    };
+    let mut at_start = None;
+    let mut at_end = None;
+    let mut shown = (0, 0);
+    loop {
+        let now = timeline.now();
+        if at_start.is_none() && now >= timeline.measure_from {
+            at_start = cpu();
+        }
+        let done = finished();
+        if at_end.is_none() && (now >= timeline.end || done) {
+            at_end = cpu();
+        }
+        if let Some(bar) = &bar {
+            if now - shown.0 >= 200_000_000 || done {
+                shown = draw(bar, config, progress, shown, now);
+            }
+        }
+        if done {
+            if let Some(bar) = bar {
+                bar.finish_and_clear();
+            }
+            return Some(at_end?.saturating_sub(at_start?));
+        }
+        // Wake for the edges of the interval, so that both readings are on time.
+        let next_edge = [timeline.measure_from, timeline.end]
+            .into_iter()
+            .filter(|edge| *edge > now)
+            .min()
+            .map_or(TICK, |edge| Duration::from_nanos(edge - now));
+        thread::sleep(next_edge.min(TICK));
+    }
+}
+
+fn progress_bar(config: &RunConfig, timeline: &Timeline) -> ProgressBar {
+    let length = match config.fill {
+        Some(_) => config.workload.peers,
+        None => timeline.end / 1_000_000,
+    };
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {percent:>3}% {msg}")
+    {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+/// Draws the bar and returns the time and the replies it stands for.
+fn draw(
+    bar: &ProgressBar,
+    config: &RunConfig,
+    progress: &[Progress],
+    before: (u64, u64),
+    now: u64,
+) -> (u64, u64) {
+    let sum = |read: fn(&Progress) -> u64| progress.iter().map(read).sum::<u64>();
+    let replies = sum(|p| p.replies.load(Ordering::Relaxed));
+    let lost = sum(|p| p.lost.load(Ordering::Relaxed));
+    let errors = sum(|p| p.errors.load(Ordering::Relaxed));
+    let seconds = (now - before.0) as f64 / 1e9;
+    let rate = replies.saturating_sub(before.1) as f64 / seconds.max(1e-3);
+    bar.set_position(if config.fill.is_some() {
+        replies
+    } else {
+        now / 1_000_000
+    });
+    bar.set_message(format!("{rate:.0} replies/s, {lost} lost, {errors} errors"));
+    (now, replies)
+}
+
+/// Fails early where a watched process cannot be read.
+fn watched(config: &RunConfig) -> Result<(), RunError> {
+    if let Some(pid) = config.cpu_of {
+        process::cpu_time(pid).map_err(|error| RunError::Process(pid, error))?;
+    }
+    if let Some(pid) = config.rss_of {
+        process::resident_bytes(pid).map_err(|error| RunError::Process(pid, error))?;
+    }
+    Ok(())
+}
+
+fn describe_target(config: &RunConfig) -> String {
+    match &config.target {
+        Target::Udp(address) => format!("udp://{address}"),
+        Target::Http { host, path, .. } => format!("http://{host}{path}"),
+    }
+}
+
+fn describe_mode(config: &RunConfig) -> String {
+    let what = match config.fill {
+        Some(_) => format!("fill of {} peers", config.workload.peers),
+        None => "traffic".to_string(),
+    };
+    let pace = match (config.pace, &config.target) {
+        (Pace::Rate(rate), _) => format!("at {rate} requests/s"),
+        (Pace::Window(window), Target::Udp(_)) => format!("closed loop, {window} in flight"),
+        (Pace::Window(_), Target::Http { .. }) => format!(
+            "closed loop, {} connections, {}",
+            config.connections,
+            if config.keep_alive {
+                "keep-alive"
+            } else {
+                "one request each"
+            }
+        ),
+    };
+    let threads = match config.threads {
+        1 => "1 thread".to_string(),
+        n => format!("{n} threads"),
+    };
+    format!("{what}, {pace}, {threads}")
+}

@@ -1,0 +1,157 @@
+//! Where the sending threads get their requests from: endless traffic or a
+//! fill, at a window or a rate.
+
+use crate::config::{Pace, RunConfig};
+use crate::schedule::Schedule;
+use crate::workload::{FillPlan, Request, SwarmTooBig, Traffic};
+
+/// Sendings of one peer of a fill before it counts as refused, where the
+/// tracker answers with errors. Lost packets are sent again for much longer.
+pub const MAX_REFUSALS: u16 = 3;
+
+/// Sendings of one peer of a fill before it is given up.
+pub const MAX_ATTEMPTS: u16 = 100;
+
+/// Requests of one thread, in order.
+pub enum Source {
+    /// Without end.
+    Traffic(Box<Traffic>),
+    /// Every peer once, and again what was lost.
+    Fill {
+        /// What was not sent yet.
+        plan: Box<FillPlan>,
+        /// What must be sent again, and how often it was sent.
+        again: Vec<(Request, u16)>,
+        /// Drawn while looking for another source address's peer, by source.
+        set_aside: Vec<Vec<(Request, u16)>>,
+        /// Nothing left in the plan.
+        exhausted: bool,
+    },
+}
+
+impl Source {
+    /// The source of thread `thread` of a run.
+    pub fn new(config: &RunConfig, thread: usize) -> Source {
+        match config.fill {
+            None => Source::Traffic(Box::new(Traffic::new(&config.workload, thread))),
+            Some(shape) => Source::Fill {
+                plan: Box::new(FillPlan::new(
+                    &config.workload,
+                    shape,
+                    thread,
+                    config.threads,
+                )),
+                again: Vec::with_capacity(1024),
+                set_aside: vec![Vec::new(); config.sources.len()],
+                exhausted: false,
+            },
+        }
+    }
+
+    /// The next request and how often it was sent before.
+    pub fn next(&mut self) -> Result<Option<(Request, u16)>, SwarmTooBig> {
+        match self {
+            Source::Traffic(traffic) => Ok(Some((traffic.next(), 0))),
+            Source::Fill {
+                plan,
+                again,
+                exhausted,
+                ..
+            } => {
+                if let Some(again) = again.pop() {
+                    return Ok(Some(again));
+                }
+                let request = plan.next().transpose()?;
+                *exhausted = request.is_none();
+                Ok(request.map(|request| (request, 0)))
+            }
+        }
+    }
+
+    /// The next request that the given source address sends, for connections
+    /// that are bound to one. `None` where all the rest belongs to others.
+    pub fn next_from(&mut self, source: u16) -> Result<Option<(Request, u16)>, SwarmTooBig> {
+        if let Source::Traffic(traffic) = self {
+            return Ok(Some((traffic.next_from(source), 0)));
+        }
+        loop {
+            if let Source::Fill { set_aside, .. } = self {
+                if let Some(request) = set_aside[usize::from(source)].pop() {
+                    return Ok(Some(request));
+                }
+            }
+            let Some(next) = self.next()? else {
+                return Ok(None);
+            };
+            if let Source::Fill { set_aside, .. } = self {
+                set_aside[usize::from(next.0.source)].push(next);
+            }
+        }
+    }
+
+    /// Takes back a request that got no good answer. Returns whether it will
+    /// be sent again.
+    pub fn failed(&mut self, request: Request, attempts: u16, refused: bool) -> bool {
+        let limit = if refused { MAX_REFUSALS } else { MAX_ATTEMPTS };
+        match self {
+            Source::Fill { again, .. } if attempts + 1 < limit => {
+                again.push((request, attempts + 1));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is left to send.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Source::Fill { again, set_aside, exhausted: true, .. }
+            if again.is_empty() && set_aside.iter().all(Vec::is_empty))
+    }
+
+    /// Whether this is a fill.
+    pub fn is_fill(&self) -> bool {
+        matches!(self, Source::Fill { .. })
+    }
+}
+
+/// How many requests may be sent now.
+pub enum Gate {
+    /// As many as keep this many in flight.
+    Window(usize),
+    /// As many as are due.
+    Rate(Schedule),
+}
+
+impl Gate {
+    /// The gate of thread `thread` of a run.
+    pub fn new(config: &RunConfig, thread: usize) -> Gate {
+        match config.pace {
+            Pace::Window(window) => Gate::Window(window),
+            Pace::Rate(rate) => Gate::Rate(Schedule::new(rate, thread, config.threads)),
+        }
+    }
+
+    /// Closes the gate for what is due from `end` on.
+    pub fn end_at(&mut self, end: u64) {
+        if let Gate::Rate(schedule) = self {
+            schedule.end_at(end);
+        }
+    }
+
+    /// Whether requests may still be sent at `now`, in a run that ends at `end`.
+    pub fn is_open(&self, now: u64, end: u64) -> bool {
+        match self {
+            Gate::Window(_) => now < end,
+            Gate::Rate(schedule) => !schedule.is_over(),
+        }
+    }
+
+    /// When the next request should be sent, if that is not after `now` and
+    /// the window has room.
+    pub fn take(&mut self, now: u64, in_flight: usize) -> Option<u64> {
+        match self {
+            Gate::Window(window) => (in_flight < *window).then_some(now),
+            Gate::Rate(schedule) => schedule.take_due(now),
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! One thread's UDP load: a loop that never sleeps and never waits.
+//!
+//! Each turn takes what has arrived, gives up what is too old, and sends what
+//! the window or the rate allows. It polls instead of sleeping, because a
+//! sleeping receiver costs the *tracker* a wake-up per reply, which is not the
+//! tracker's own cost and hides differences. Requests leave in runs of equal
+//! packets per socket that the kernel takes as one message.
+//!
+//! Invariant: between two turns, everything queued has been sent.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::atomic::Ordering;
+
+use crate::config::{Pace, RunConfig};
+use crate::connect::Endpoint;
+use crate::inflight::{Entry, InFlight, Stray};
+use crate::pace::{Progress, Timeline, nanoseconds};
+use crate::packet::{self, ANNOUNCE_LEN, Announce, CONNECT_LEN, Malformed, Reply};
+use crate::random::mix;
+use crate::source::{Gate, Source};
+use crate::stats::Stats;
+use crate::sys::{BATCH, Receiver, Run, Sender};
+use crate::workload::{Event, Kind, Request, SwarmTooBig, info_hash};
+
+/// Connection ids are renewed this often; BEP 15 lets them live two minutes.
+const CONNECTION_ID_LIFETIME: u64 = 60_000_000_000;
+
+/// At most one renewal per socket in this time after error replies.
+const RENEWAL_PAUSE: u64 = 1_000_000_000;
+
+/// A turn that found little waits this long for more, so that packets travel
+/// in larger groups. Far below the time a full window takes.
+const GATHERING: u64 = 10_000;
+
+/// Windows from which on it pays to gather.
+const GATHERING_WINDOW: usize = 32;
+
+/// How often the totals are published, in nanoseconds.
+const PUBLISH_EVERY: u64 = 20_000_000;
+
+/// One thread's sockets, table and counts.
+pub struct UdpLoad<'a> {
+    config: &'a RunConfig,
+    sockets: Vec<Socket>,
+    in_flight: InFlight,
+    source: Source,
+    gate: Gate,
+    sender: Sender,
+    receiver: Receiver,
+    stats: Stats,
+    ipv6: bool,
+    totals: [u64; 3],
+}
+
+/// A connected socket with its connection id and the packets queued on it.
+struct Socket {
+    socket: UdpSocket,
+    connection_id: u64,
+    renew_at: u64,
+    in_flight: usize,
+    announces: Box<[[u8; ANNOUNCE_LEN]]>,
+    announces_queued: usize,
+    connects: Box<[[u8; CONNECT_LEN]]>,
+    connects_queued: usize,
+    scrapes: Box<[u8]>,
+    scrapes_queued: usize,
+}
+
+impl<'a> UdpLoad<'a> {
+    /// Takes over sockets that already have connection ids, one per source
+    /// address, in order.
+    pub fn new(config: &'a RunConfig, endpoints: Vec<Endpoint>, thread: usize) -> UdpLoad<'a> {
+        let ipv6 = config.target.address().is_ipv6();
+        let capacity = match config.pace {
+            Pace::Window(window) => window + endpoints.len(),
+            Pace::Rate(rate) => {
+                let timeout = config.timeout.as_secs_f64();
+                (rate / config.threads as f64 * timeout * 1.25) as usize + 1024
+            }
+        };
+        let longest =
+            20 + usize::try_from(config.numwant).unwrap_or(200) * if ipv6 { 18 } else { 6 };
+        UdpLoad {
+            sockets: endpoints
+                .into_iter()
+                .map(|e| Socket::new(e, config))
+                .collect(),
+            in_flight: InFlight::new(capacity, connect_request(0)),
+            source: Source::new(config, thread),
+            gate: Gate::new(config, thread),
+            sender: Sender::new(config.segmentation),
+            // One byte more, so that a reply that is too long shows.
+            receiver: Receiver::new((longest + 1).next_multiple_of(64).max(1024)),
+            stats: Stats::new(),
+            ipv6,
+            totals: [0; 3],
+            config,
+        }
+    }
+
+    /// Runs until the timeline's end, or the end of the fill, and then until
+    /// every request is answered or lost. Also returns when the last reply came.
+    pub fn run(
+        mut self,
+        timeline: &Timeline,
+        progress: &Progress,
+    ) -> Result<(Stats, u64), SwarmTooBig> {
+        let timeout = nanoseconds(self.config.timeout);
+        let gathers =
+            matches!(self.config.pace, Pace::Window(window) if window >= GATHERING_WINDOW);
+        self.gate.end_at(timeline.end);
+        let mut publish_at = 0;
+        let mut last_reply = 0;
+        let mut turn_began = 0;
+        loop {
+            let before = self.in_flight.len();
+            let received = self.receive(timeline);
+            let now = timeline.now();
+            if received > 0 {
+                last_reply = now;
+            }
+            while let Some(entry) = self.in_flight.expire(now.saturating_sub(timeout)) {
+                self.lose(entry);
+            }
+            let sending =
+                self.gate.is_open(now, timeline.end) && !progress.stop.load(Ordering::Relaxed);
+            let mut queued = 0;
+            if sending {
+                self.renew(now, timeline);
+                queued = self.queue_due(now, timeline)?;
+                self.flush();
+            }
+            if self.in_flight.is_empty() && (!sending || self.source.is_exhausted()) {
+                self.publish(progress);
+                return Ok((self.stats, last_reply));
+            }
+            if now >= publish_at {
+                publish_at = now + PUBLISH_EVERY;
+                self.publish(progress);
+            }
+            if received + queued == 0 && timeline.measures(now) {
+                self.stats.idle_nanoseconds += now - turn_began;
+            }
+            turn_began = now;
+            if gathers && received * 4 < before {
+                turn_began = self.gather(timeline);
+            }
+        }
+    }
+
+    /// Lets replies gather; returns the time afterwards.
+    fn gather(&mut self, timeline: &Timeline) -> u64 {
+        let from = timeline.now();
+        loop {
+            let now = timeline.now();
+            if now >= from + GATHERING {
+                if timeline.measures(now) {
+                    self.stats.idle_nanoseconds += now - from;
+                }
+                return now;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Takes what has arrived on all sockets; returns the number of datagrams.
+    fn receive(&mut self, timeline: &Timeline) -> usize {
+        let mut total = 0;
+        for index in 0..self.sockets.len() {
+            while self.sockets[index].in_flight > 0 {
+                match self
+                    .receiver
+                    .receive(&self.sockets[index].socket, false, false)
+                {
+                    Ok(count) => {
+                        let now = timeline.now();
+                        for datagram in 0..count {
+                            self.take_reply(index, datagram, now, timeline);
+                        }
+                        total += count;
+                        if count < BATCH {
+                            break;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        self.stats.unreachable += 1;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        total
+    }
+
+    fn take_reply(&mut self, socket: usize, datagram: usize, now: u64, timeline: &Timeline) {
+        let (bytes, cut) = self.receiver.packet(datagram);
+        let in_interval = timeline.measures(now);
+        if in_interval {
+            self.stats.replies_in_interval += 1;
+            self.stats.reply_bytes += bytes.len() as u64;
+        }
+        let (id, reply) = match packet::read_reply(bytes, self.ipv6) {
+            Ok((id, reply)) => (id, Some(reply)),
+            Err(Malformed::TooShort) => {
+                self.stats.texts.count(b"(reply shorter than 8 bytes)");
+                return;
+            }
+            Err(
+                Malformed::WrongLength { transaction_id }
+                | Malformed::UnknownAction { transaction_id },
+            ) => (transaction_id, None),
+        };
+        let entry = match self.in_flight.answer(id, socket as u16) {
+            Ok(entry) => entry,
+            Err(Stray::Late) => {
+                self.stats.late += 1;
+                return;
+            }
+            Err(Stray::Unknown) => {
+                self.stats.unknown_ids += 1;
+                return;
+            }
+        };
+        let state = &mut self.sockets[socket];
+        state.in_flight -= 1;
+        self.totals[0] += 1;
+        let wrong: &[u8] = match (entry.request.kind, reply) {
+            _ if cut => b"(reply longer than asked for)",
+            (Kind::Connect, Some(Reply::Connect { connection_id })) => {
+                state.connection_id = connection_id;
+                state.renew_at = now + CONNECTION_ID_LIFETIME;
+                b""
+            }
+            (Kind::Announce, Some(Reply::Announce { peers })) => {
+                if self.config.numwant > 0 && peers > self.config.numwant as usize {
+                    b"(more peers than asked for)"
+                } else {
+                    if entry.measured {
+                        self.stats.peers += peers as u64;
+                    }
+                    b""
+                }
+            }
+            (Kind::Scrape, Some(Reply::Scrape { hashes }))
+                if hashes == self.config.scrape_hashes =>
+            {
+                b""
+            }
+            (_, Some(Reply::Error { message })) => {
+                state.renew_at = state.renew_at.min(now + RENEWAL_PAUSE);
+                if entry.measured {
+                    self.stats.error_replies += 1;
+                    self.stats.texts.count(message);
+                }
+                self.fail(entry, true);
+                return;
+            }
+            (_, Some(_)) => b"(reply to another kind of request)",
+            (_, None) => b"(malformed reply: length does not fit its action)",
+        };
+        if wrong.is_empty() {
+            if entry.measured {
+                self.stats
+                    .answered(entry.request.kind, now - entry.intended.min(now));
+            }
+        } else {
+            if entry.measured {
+                self.stats.bad_replies += 1;
+                self.stats.texts.count(wrong);
+            }
+            self.fail(entry, true);
+        }
+    }
+
+    fn lose(&mut self, entry: Entry) {
+        self.sockets[usize::from(entry.request.source)].in_flight -= 1;
+        self.totals[1] += 1;
+        if entry.measured {
+            self.stats.lost += 1;
+        }
+        self.fail(entry, false);
+    }
+
+    /// A request without a good answer: fills send it again.
+    fn fail(&mut self, entry: Entry, refused: bool) {
+        if refused {
+            self.totals[2] += 1;
+        }
+        if entry.request.kind != Kind::Announce || !self.source.is_fill() {
+            return;
+        }
+        if self.source.failed(entry.request, entry.attempts, refused) {
+            self.stats.retransmitted += 1;
+        } else {
+            self.stats.rejected += 1;
+        }
+    }
+
+    /// Asks for new connection ids where the old ones are about to end.
+    fn renew(&mut self, now: u64, timeline: &Timeline) {
+        for index in 0..self.sockets.len() {
+            if now >= self.sockets[index].renew_at {
+                self.sockets[index].renew_at = now + RENEWAL_PAUSE;
+                self.queue(connect_request(index as u16), 0, now, now, timeline);
+            }
+        }
+    }
+
+    /// Queues what may be sent now; returns how many requests that was.
+    fn queue_due(&mut self, now: u64, timeline: &Timeline) -> Result<usize, SwarmTooBig> {
+        let mut queued = 0;
+        while !self.source.is_exhausted() {
+            let Some(intended) = self.gate.take(now, self.in_flight.len()) else {
+                break;
+            };
+            let Some((request, attempts)) = self.source.next()? else {
+                break;
+            };
+            self.queue(request, attempts, intended, now, timeline);
+            queued += 1;
+        }
+        Ok(queued)
+    }
+
+    fn queue(
+        &mut self,
+        request: Request,
+        attempts: u16,
+        intended: u64,
+        now: u64,
+        timeline: &Timeline,
+    ) {
+        let measured = timeline.measures(intended);
+        let entry = Entry {
+            request,
+            intended,
+            sent: now,
+            measured,
+            attempts,
+        };
+        let Some(id) = self.in_flight.insert(entry) else {
+            if measured {
+                self.stats.unsent += 1;
+            }
+            if self.source.is_fill() && request.kind == Kind::Announce {
+                self.source
+                    .failed(request, attempts.saturating_sub(1), false);
+            }
+            return;
+        };
+        if measured {
+            self.stats.sent[request.kind as usize] += 1;
+        }
+        let index = usize::from(request.source);
+        let socket = &mut self.sockets[index];
+        socket.in_flight += 1;
+        let full = match request.kind {
+            Kind::Connect => socket.queue_connect(id),
+            Kind::Announce => socket.queue_announce(id, &request, self.config.workload.seed),
+            Kind::Scrape => socket.queue_scrape(id, &request, self.config),
+        };
+        if full {
+            socket.flush(&mut self.sender, &mut self.stats);
+        }
+    }
+
+    fn flush(&mut self) {
+        for socket in &mut self.sockets {
+            if socket.announces_queued + socket.connects_queued + socket.scrapes_queued > 0 {
+                socket.flush(&mut self.sender, &mut self.stats);
+            }
+        }
+    }
+
+    fn publish(&self, progress: &Progress) {
+        let [replies, lost, errors] = self.totals;
+        progress.publish(replies, lost, errors);
+    }
+}
+
+impl Socket {
+    fn new(endpoint: Endpoint, config: &RunConfig) -> Socket {
+        let mut announce = [0; ANNOUNCE_LEN];
+        packet::prepare_announce(&mut announce, config.numwant);
+        Socket {
+            socket: endpoint.socket,
+            connection_id: endpoint.connection_id,
+            renew_at: CONNECTION_ID_LIFETIME,
+            in_flight: 0,
+            announces: vec![announce; BATCH].into_boxed_slice(),
+            announces_queued: 0,
+            connects: vec![[0; CONNECT_LEN]; BATCH].into_boxed_slice(),
+            connects_queued: 0,
+            scrapes: vec![0; BATCH * packet::scrape_len(config.scrape_hashes)].into_boxed_slice(),
+            scrapes_queued: 0,
+        }
+    }
+
+    fn queue_connect(&mut self, id: u32) -> bool {
+        packet::write_connect(&mut self.connects[self.connects_queued], id);
+        self.connects_queued += 1;
+        self.connects_queued == self.connects.len()
+    }
+
+    fn queue_announce(&mut self, id: u32, request: &Request, seed: u64) -> bool {
+        let identity = u64::from(request.source) << 48
+            | u64::from(request.port) << 32
+            | u64::from(request.swarm);
+        let announce = Announce {
+            connection_id: self.connection_id,
+            transaction_id: id,
+            info_hash: info_hash(seed, request.swarm),
+            peer: mix(seed, identity),
+            seeder: request.seeder,
+            event: request.event,
+            port: request.port,
+        };
+        packet::patch_announce(&mut self.announces[self.announces_queued], &announce);
+        self.announces_queued += 1;
+        self.announces_queued == self.announces.len()
+    }
+
+    fn queue_scrape(&mut self, id: u32, request: &Request, config: &RunConfig) -> bool {
+        let len = packet::scrape_len(config.scrape_hashes);
+        let start = self.scrapes_queued * len;
+        let bytes = &mut self.scrapes[start..start + len];
+        let workload = &config.workload;
+        packet::write_scrape(bytes, self.connection_id, id, |n| {
+            info_hash(
+                workload.seed,
+                ((u64::from(request.swarm) + n as u64) % u64::from(workload.swarms)) as u32,
+            )
+        });
+        self.scrapes_queued += 1;
+        self.scrapes_queued == BATCH
+    }
+
+    /// Sends everything queued. What the kernel does not take is left to the
+    /// timeout, as if the network had lost it.
+    fn flush(&mut self, sender: &mut Sender, stats: &mut Stats) {
+        let scrape_len = self.scrapes.len() / BATCH;
+        let runs = [
+            Run {
+                bytes: self.connects[..self.connects_queued].as_flattened(),
+                packet_len: CONNECT_LEN,
+            },
+            Run {
+                bytes: self.announces[..self.announces_queued].as_flattened(),
+                packet_len: ANNOUNCE_LEN,
+            },
+            Run {
+                bytes: &self.scrapes[..self.scrapes_queued * scrape_len],
+                packet_len: scrape_len,
+            },
+        ];
+        // The first error of a socket is often the news of an earlier packet
+        // ("port unreachable"); the packets themselves then still go out.
+        if let (0, Some(error)) = sender.send(&self.socket, &runs) {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                stats.unreachable += 1;
+                sender.send(&self.socket, &runs);
+            }
+        }
+        self.connects_queued = 0;
+        self.announces_queued = 0;
+        self.scrapes_queued = 0;
+    }
+}
+
+fn connect_request(source: u16) -> Request {
+    Request {
+        kind: Kind::Connect,
+        event: Event::None,
+        seeder: false,
+        source,
+        port: 1,
+        swarm: 0,
+    }
+}
