@@ -10,6 +10,14 @@ use std::time::Duration;
 /// buffers; the default (10 MiB and more) would be pinned for nothing.
 const IO_MEMORY_BYTES: usize = 64 << 10;
 
+/// When the executor interrupts its tasks: never, in effect. A shard's loop is
+/// the only task and yields by itself. More than that: when glommio 0.9.0 finds
+/// the timer expired before it has run a single task (with more shards than
+/// cores that happens within milliseconds), it takes "ran nothing" for "has
+/// nothing to run" and sleeps with the task still in its queue. The shard is
+/// deaf from then on. `tests/steering.rs` shows it with a timer of 1 ms.
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
+
 /// Locked memory below which glommio's rings may fail to start.
 const LEAST_MEMLOCK_BYTES: u64 = 512 << 10;
 
@@ -94,7 +102,7 @@ where
     LocalExecutorBuilder::new(Placement::Unbound)
         .name(name)
         .io_memory(IO_MEMORY_BYTES)
-        .preempt_timer(Duration::from_millis(1))
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(move || async move {
             if let Some(cpu) = cpu
                 && let Err(error) = sys::cpu::pin(cpu)
