@@ -13,6 +13,11 @@
 //! everything grows: the same run three times, the shortest time of each step,
 //! so that what the machine does besides does not count.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it measures how long things take"
+)]
+
 use karuta::bittorrent::{Event, InfoHash};
 use karuta::swarm::{
     Capacity, Peer4, Random, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore,

@@ -90,7 +90,9 @@ pub struct Desk<L, R> {
     waiting: Slab<Waiting<R>>,
     generation: u32,
     /// Exchanges and scrapes to be used again.
+    #[expect(clippy::vec_box, reason = "the boxes themselves travel over the lanes")]
     exchanges: Vec<Box<Exchange>>,
+    #[expect(clippy::vec_box, reason = "the boxes themselves wait in small entries")]
     scrapes: Vec<Box<Scrape>>,
     /// One exchange under preparation for each owner of a scrape.
     parts: Vec<Option<Box<Exchange>>>,

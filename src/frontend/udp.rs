@@ -134,6 +134,9 @@ impl UdpFrontend {
             self.read(endpoint, at, now, shard, desk);
         }
         for prepared in &self.prepared {
+            shard.prefetch_slot(prepared.announce.family(), prepared.hash);
+        }
+        for prepared in &self.prepared {
             shard.prefetch_peers(prepared.hash, &prepared.announce);
         }
         self.announce_prepared(endpoint, now, shard);

@@ -135,12 +135,19 @@ impl Shard {
     pub fn prefetch_swarm(&mut self, family: AddressFamily, info_hash: &InfoHash) -> u64 {
         with_store!(self.swarms, family, |store| {
             let hash = store.hash(info_hash);
-            store.prefetch_slot(hash);
+            store.prefetch_group(hash);
             hash
         })
     }
 
     /// The second step, once the first had time to arrive: begins to fetch the
+    /// swarm's slot.
+    #[inline]
+    pub fn prefetch_slot(&mut self, family: AddressFamily, hash: u64) {
+        with_store!(self.swarms, family, |store| store.prefetch_slot(hash));
+    }
+
+    /// The third step, once the second had time to arrive: begins to fetch the
     /// swarm's peers.
     #[inline]
     pub fn prefetch_peers(&mut self, hash: u64, announce: &Announce) {

@@ -6,7 +6,7 @@
 //! the epoll. Requests of one connection are answered in their order: while
 //! one waits for another shard, those behind it stay unread.
 //!
-//! Bounds: `max_connections`, `max_request_bytes` for each, [`MOST_UNWRITTEN`]
+//! Bounds: `max_connections`, `max_request_bytes` for each, `MOST_UNWRITTEN`
 //! of answers for each, and a deadline for everything a client may delay.
 
 mod connection;
