@@ -462,6 +462,13 @@ impl HttpFrontend {
         let connection = &mut self.connections[at];
         if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
             self.fail(at, DropReason::ConnectionFailed);
+        } else if used > 0 {
+            // The time of the next request, or of these answers, begins now.
+            let time = match connection.has_unwritten() {
+                true => self.settings.write_timeout,
+                false => self.settings.read_timeout,
+            };
+            connection.deadline = milliseconds(turn.now) + time;
         }
         used
     }
