@@ -311,11 +311,14 @@ impl HttpFrontend {
             let Some(connection) = self.connections.get_mut(at) else {
                 continue;
             };
-            connection.last = true;
             if connection.phase == Phase::Lingering {
                 self.close(at);
-            } else if connection.phase == Phase::Reading && !connection.has_unwritten() {
-                // Requests that have arrived are answered before the end.
+            } else if connection.phase == Phase::Waiting || connection.has_unwritten() {
+                connection.form.keep_alive = false;
+                connection.last = true;
+            } else {
+                // A request that has arrived is answered before the end, and
+                // its answer says that it is the last.
                 self.read(at, turn);
                 if let Some(connection) = self.connections.get(at)
                     && connection.phase == Phase::Reading
