@@ -311,11 +311,14 @@ impl HttpFrontend {
             let Some(connection) = self.connections.get_mut(at) else {
                 continue;
             };
-            connection.last = true;
             if connection.phase == Phase::Lingering {
                 self.close(at);
-            } else if connection.phase == Phase::Reading && !connection.has_unwritten() {
-                // Requests that have arrived are answered before the end.
+            } else if connection.phase == Phase::Waiting || connection.has_unwritten() {
+                connection.form.keep_alive = false;
+                connection.last = true;
+            } else {
+                // A request that has arrived is answered before the end, and
+                // its answer says that it is the last.
                 self.read(at, turn);
                 if let Some(connection) = self.connections.get(at)
                     && connection.phase == Phase::Reading
@@ -462,6 +465,13 @@ impl HttpFrontend {
         let connection = &mut self.connections[at];
         if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
             self.fail(at, DropReason::ConnectionFailed);
+        } else if used > 0 {
+            // The time of the next request, or of these answers, begins now.
+            let time = match connection.has_unwritten() {
+                true => self.settings.write_timeout,
+                false => self.settings.read_timeout,
+            };
+            connection.deadline = milliseconds(turn.now) + time;
         }
         used
     }

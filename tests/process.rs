@@ -1,0 +1,401 @@
+//! The program as a process: what it prints, how it fails to start, and how it
+//! ends.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use support::{Announce, Http, Udp, WATCHDOG, hash, request};
+
+/// A folder that is there until the test ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("karuta-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("write");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Both frontends on ports that the system chooses, with keep-alive.
+const ANY_PORT: &str = "
+shards: 2
+metrics_addr: 127.0.0.1:0
+udp: {addr: 127.0.0.1:0}
+http: {addr: 127.0.0.1:0, enable_keepalive: true}
+";
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_karuta"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A tracker that runs in a process of its own.
+struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: mpsc::Receiver<String>,
+    /// What it said when it had started.
+    said: Vec<String>,
+    udp: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Process {
+    fn start(config: &str, arguments: &[&str]) -> Self {
+        let mut child = program()
+            .args(["--config", config])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        let mut errors = child.stderr.take().expect("stderr");
+        let (sender, stderr) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = errors.read_to_string(&mut text);
+            let _ = sender.send(text);
+        });
+        let mut said = Vec::new();
+        while !said
+            .last()
+            .is_some_and(|line: &String| line.contains("metrics at"))
+        {
+            let mut line = String::new();
+            let count = stdout.read_line(&mut line).expect("text");
+            assert!(count > 0, "it ended: {:?}", stderr.recv_timeout(WATCHDOG));
+            said.push(line.trim_end().to_owned());
+        }
+        let address = |scheme: &str| {
+            let line = said
+                .iter()
+                .find_map(|line| line.trim().strip_prefix(scheme));
+            let address = line.expect("an URL").strip_suffix("/announce");
+            address.expect("its path").parse().expect("an address")
+        };
+        Self {
+            udp: address("udp://"),
+            http: address("http://"),
+            child,
+            stdout,
+            stderr,
+            said,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Waits for its end; returns how it ended, and what it logged.
+    fn end(mut self) -> (ExitStatus, String) {
+        let log = match self.stderr.recv_timeout(WATCHDOG) {
+            Ok(log) => log,
+            Err(_) => {
+                let _ = self.child.kill();
+                panic!("it does not end");
+            }
+        };
+        let status = self.child.wait().expect("its end");
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("text");
+        assert_eq!(rest, "", "it says no more on standard output");
+        (status, log)
+    }
+}
+
+fn once(command: &mut Command) -> Output {
+    command.output().expect("the program")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// Asserts exit code 1 and one line that has all of these words.
+fn refused(output: &Output, words: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.contains(" WARN "))
+        .collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    for word in words {
+        assert!(lines[0].contains(word), "{word}: {said}");
+    }
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn it_says_what_it_serves() {
+    let folder = Folder::new("says");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    let process = Process::start(&file, &[]);
+    assert!(process.said[0].ends_with(" serves on 2 shards:"));
+    assert_eq!(process.said[1], format!("  udp://{}/announce", process.udp));
+    assert_eq!(
+        process.said[2],
+        format!("  http://{}/announce", process.http)
+    );
+    let metrics = process.said[3].trim().strip_prefix("metrics at http://");
+    let address = metrics.and_then(|rest| rest.strip_suffix("/metrics"));
+    let address: SocketAddr = address.expect("an address").parse().expect("an address");
+    let reply = Udp::new(process.udp).announce(&Announce::leecher(hash(1), 1));
+    assert_eq!(reply.counts(), (0, 1));
+    let metrics = support::get(address, "/metrics");
+    assert_eq!(metrics.status, 200);
+    process.signal("TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+}
+
+#[test]
+fn both_signals_stop_it_with_what_is_under_way_answered() {
+    let folder = Folder::new("stop");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    for name in ["INT", "TERM"] {
+        for _ in 0..3 {
+            let process = Process::start(&file, &[]);
+            let udp = Udp::new(process.udp);
+            let mut clients: Vec<Http> = (0..20).map(|_| Http::connect(process.http)).collect();
+            for client in &mut clients[..10] {
+                assert_eq!(client.get("/").status, 200);
+            }
+            // Requests lie in its sockets when the signal comes. Half of them
+            // belong to the other shard.
+            for number in 0..50 {
+                udp.send(&Announce::leecher(hash(number), 1).packet(udp.id, number));
+            }
+            for (number, client) in clients.iter_mut().enumerate() {
+                client.send(request(&Announce::leecher(hash(number as u32), 2).target()));
+            }
+            process.signal(name);
+            for _ in 0..50 {
+                assert_eq!(support::word(&udp.receive(), 0), 1);
+            }
+            for client in &mut clients {
+                assert_eq!(client.response().status, 200);
+                client.closed();
+            }
+            let (status, log) = process.end();
+            assert_eq!(status.code(), Some(0), "{log}");
+            assert!(log.contains("stopped"), "{log}");
+        }
+    }
+}
+
+#[test]
+fn clients_that_do_not_leave_do_not_keep_it() {
+    let folder = Folder::new("keep");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    let process = Process::start(&file, &[]);
+    let mut idle = Http::connect(process.http);
+    assert_eq!(idle.get("/").status, 200);
+    let mut half = Http::connect(process.http);
+    half.send("GET / HT");
+    let silent = Http::connect(process.http);
+    process.signal("TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+    drop((idle, half, silent));
+}
+
+#[test]
+fn nothing_is_logged_for_a_request() {
+    let folder = Folder::new("log");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    let process = Process::start(&file, &["--json"]);
+    let mut udp = Udp::new(process.udp);
+    for number in 0..20 {
+        udp.announce(&Announce::leecher(hash(number), 1));
+        udp.send(b"malformed");
+        udp.error(&Announce::leecher(hash(number), 1).packet(1, 1));
+        support::get(process.http, &Announce::leecher(hash(number), 1).target());
+        support::get(process.http, "/announce?malformed");
+        let mut http = Http::connect(process.http);
+        http.send("malformed\r\n\r\n");
+        assert_eq!(http.response().status, 400);
+    }
+    process.signal("TERM");
+    let (status, log) = process.end();
+    assert_eq!(status.code(), Some(0));
+    // Every line is JSON; there are a few for start and stop, none for 120
+    // requests.
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    assert!((1..10).contains(&lines.len()), "{log}");
+    for line in &lines {
+        for key in ["time", "level", "target", "message"] {
+            assert!(line[key].is_string(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let folder = Folder::new("port");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = |local: std::io::Result<SocketAddr>| local.expect("address");
+    let (udp_address, tcp_address) = (address(udp.local_addr()), address(tcp.local_addr()));
+    for (name, text, address) in [
+        (
+            "udp.addr",
+            format!("udp: {{addr: {udp_address}}}"),
+            udp_address,
+        ),
+        (
+            "http.addr",
+            format!("http: {{addr: {tcp_address}}}"),
+            tcp_address,
+        ),
+        (
+            "metrics_addr",
+            format!("metrics_addr: {tcp_address}\nudp: {{addr: 127.0.0.1:0}}"),
+            tcp_address,
+        ),
+    ] {
+        let mut text = format!("shards: 2\n{text}\n");
+        if !text.contains("metrics_addr") {
+            text.push_str("metrics_addr: 127.0.0.1:0\n");
+        }
+        let file = folder.file("port.yaml", &text);
+        let output = once(program().args(["--config", &file]));
+        refused(
+            &output,
+            &[name, &address.to_string(), "in use", "ss -lntup"],
+        );
+    }
+}
+
+#[test]
+fn a_second_tracker_does_not_join_the_first() {
+    let folder = Folder::new("second");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    let process = Process::start(&file, &[]);
+    for (name, address) in [("udp", process.udp), ("http", process.http)] {
+        let text = format!("metrics_addr: 127.0.0.1:0\n{name}: {{addr: {address}}}\n");
+        let file = folder.file("second.yaml", &text);
+        refused(&once(program().args(["--config", &file])), &["in use"]);
+    }
+    process.signal("TERM");
+    assert_eq!(process.end().0.code(), Some(0));
+}
+
+#[test]
+fn a_bad_file_ends_with_2_and_the_line_and_the_nearest_key() {
+    let folder = Folder::new("bad");
+    let file = folder.file("bad.yaml", "udp:\n  max_numwnt: 3\n");
+    let output = once(program().args(["--config", &file]));
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("{file}:2:3")), "{said}");
+    assert!(said.contains("max_numwant"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn too_little_locked_memory_is_named() {
+    let folder = Folder::new("memlock");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    // Only a user without CAP_IPC_LOCK is bound by the limit; the program
+    // looks at the limit itself.
+    let output = once(
+        Command::new("sh")
+            .args(["-c", "ulimit -l 64 && exec \"$0\" --config \"$1\""])
+            .args([env!("CARGO_BIN_EXE_karuta"), &file]),
+    );
+    refused(&output, &["locked memory", "ulimit -l"]);
+}
+
+/// Denies io_uring_setup(2) with an errno, as seccomp profiles do, and becomes
+/// the program that is named behind: no_new_privs, then a filter of four
+/// instructions (load the number; if it is 425, return the errno; allow).
+const DENY: &str = r#"
+import ctypes, os, struct, sys
+errno = int(sys.argv[1])
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x50000 | errno), (0x06, 0, 0, 0x7fff0000)]
+filter = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+program = ctypes.create_string_buffer(struct.pack("HP", len(code), ctypes.addressof(filter)))
+libc = ctypes.CDLL(None, use_errno=True)
+one, zero = ctypes.c_ulong(1), ctypes.c_ulong(0)
+assert libc.prctl(38, one, zero, zero, zero) == 0, ctypes.get_errno()
+assert libc.prctl(22, ctypes.c_ulong(2), program, zero, zero) == 0, ctypes.get_errno()
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
+#[test]
+fn no_io_uring_is_named() {
+    let folder = Folder::new("uring");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    let deny = folder.file("deny.py", DENY);
+    if Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("skipped: python3, which sets the filter, is not here");
+        return;
+    }
+    for (errno, words) in [
+        ("1", ["io_uring", "seccomp", "Docker"]),
+        ("38", ["io_uring", "kernel", "5.8"]),
+    ] {
+        let output = once(Command::new("python3").args([
+            &deny,
+            errno,
+            env!("CARGO_BIN_EXE_karuta"),
+            "--config",
+            &file,
+        ]));
+        refused(&output, &words);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = Folder::new("twice");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    let process = Process::start(&file, &[]);
+    // A client in the middle of an answer keeps a stopping tracker for a
+    // moment: a request whose answers it does not take.
+    let mut client = Http::connect(process.http);
+    client.socket.set_nonblocking(true).expect("nonblocking");
+    let hashes: Vec<_> = (0..50).map(hash).collect();
+    let bytes = request(&support::scrape_target(&hashes));
+    let mut other = Http::connect(process.http);
+    let mut stuck = 0;
+    let mut at = 0;
+    while stuck < 3000 {
+        match client.socket.write(&bytes.as_bytes()[at..]) {
+            Ok(count) => (at, stuck) = ((at + count) % bytes.len(), 0),
+            Err(_) => {
+                stuck += 1;
+                assert_eq!(other.get("/").status, 200);
+            }
+        }
+    }
+    process.signal("TERM");
+    process.signal("INT");
+    let (status, log) = process.end();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("ending at once"), "{log}");
+}
