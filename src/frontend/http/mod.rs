@@ -15,6 +15,7 @@ mod request;
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
+use crate::hook::Effects;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
@@ -225,7 +226,8 @@ impl HttpFrontend {
     /// [`HttpFrontend::resume`].
     pub fn answer(&mut self, token: ConnectionToken, answer: Answer<'_>) {
         let Some(at) = self.place_of(token) else {
-            self.stats.dropped(Protocol::Http, DropReason::ConnectionGone);
+            self.stats
+                .dropped(Protocol::Http, DropReason::ConnectionGone);
             return;
         };
         let connection = &mut self.connections[at];
@@ -334,7 +336,8 @@ impl HttpFrontend {
 
     fn begin<L: Lanes>(&mut self, socket: TcpStream, peer: IpAddr, turn: &mut Turn<'_, L>) {
         if self.connections.len() >= self.settings.max_connections {
-            self.stats.dropped(Protocol::Http, DropReason::ConnectionLimit);
+            self.stats
+                .dropped(Protocol::Http, DropReason::ConnectionLimit);
             return;
         }
         self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
@@ -353,6 +356,7 @@ impl HttpFrontend {
                 peer_ids: false,
                 family: AddressFamily::of(&peer),
                 external_ip: None,
+                effects: Effects::default(),
             },
             interest: None,
             ended: false,
