@@ -190,6 +190,28 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Takes a number that may have a fraction, above one bound and up to the
+    /// other.
+    pub(crate) fn fraction(
+        &mut self,
+        key: &'static str,
+        (above, most): (f64, f64),
+        into: &mut f64,
+    ) -> Option<()> {
+        let value = self.take(key)?;
+        match value.as_f64().filter(|read| *read > above && *read <= most) {
+            Some(read) => *into = read,
+            None => {
+                let message = format!(
+                    "{} is not a number above {above} and up to {most}",
+                    show(value)
+                );
+                return self.refuse(key, &message);
+            }
+        }
+        Some(())
+    }
+
     /// Takes true or false; also yes, no, on and off, as Chihaya does.
     pub(crate) fn boolean(&mut self, key: &'static str, into: &mut bool) -> Option<()> {
         let value = self.take(key)?;

@@ -355,6 +355,7 @@ hooks! {
     before {
         client_approval::ClientApproval = "client approval",
         torrent_approval::TorrentApproval = "torrent approval",
+        interval_variation::IntervalVariation = "interval variation",
     }
     after {
     }
