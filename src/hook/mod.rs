@@ -356,6 +356,9 @@ hooks! {
         client_approval::ClientApproval = "client approval",
         torrent_approval::TorrentApproval = "torrent approval",
         interval_variation::IntervalVariation = "interval variation",
+        peer_scope::PeerScope = "peer scope",
+        fixed_peers::FixedPeersHook = "fixed peers",
+        preferred_subnet::PreferredSubnetHook = "preferred subnet",
     }
     after {
     }
