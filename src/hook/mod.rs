@@ -29,6 +29,7 @@ mod chain;
 pub mod hash_list;
 pub mod list_file;
 pub mod plan;
+pub mod prefix_table;
 pub mod selection;
 pub mod shared;
 pub mod torrent_file;
@@ -357,6 +358,7 @@ hooks! {
         torrent_approval::TorrentApproval = "torrent approval",
         interval_variation::IntervalVariation = "interval variation",
         peer_scope::PeerScope = "peer scope",
+        ip_approval::IpApproval = "ip approval",
         fixed_peers::FixedPeersHook = "fixed peers",
         preferred_subnet::PreferredSubnetHook = "preferred subnet",
     }
