@@ -359,6 +359,7 @@ hooks! {
         interval_variation::IntervalVariation = "interval variation",
         peer_scope::PeerScope = "peer scope",
         ip_approval::IpApproval = "ip approval",
+        rate_limit::RateLimit = "rate limit",
         fixed_peers::FixedPeersHook = "fixed peers",
         preferred_subnet::PreferredSubnetHook = "preferred subnet",
     }
