@@ -7,6 +7,7 @@
 
 use crate::bittorrent::AddressFamily;
 use crate::config::{Config, Steering};
+use crate::control::background::Background;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::signals::SignalListener;
@@ -14,6 +15,7 @@ use crate::frontend::desk::Desk;
 use crate::frontend::http::{HttpFrontend, HttpSettings};
 use crate::frontend::udp::{UdpFrontend, UdpSettings};
 use crate::frontend::worker::{Stop, TICK, Worker};
+use crate::hook::{Mailbox, Plan};
 use crate::protocol::http::{NumWantLimits, Routes};
 use crate::protocol::udp::ConnectionIds;
 use crate::runtime::clock::Clock;
@@ -28,7 +30,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Why the tracker could not start: one line, with the remedy.
@@ -49,6 +51,7 @@ pub struct Tracker {
     ended: Receiver<io::Result<()>>,
     shards: usize,
     metrics: Vec<MetricsServer>,
+    hooks: Mutex<RunningHooks>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
     /// The HTTP addresses that are served, with the ports that were taken.
@@ -101,6 +104,8 @@ impl Tracker {
             .collect();
         let clock = Clock::start();
         let settings = Settings::new(config, &seeds)?;
+        let (hooks, background) = start_hooks(config, shards, seeds.hooks)?;
+        let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
 
         let (udp, http) = (
@@ -111,14 +116,12 @@ impl Tracker {
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
             let shard_stats = stats[id].clone();
+            let seed = seeds.shards[id];
+            let mut shard = Shard::new(id, owners, &settings.shard, seed, shard_stats.clone());
+            shard.set_hooks(hooks.shard(id));
+            mailboxes.push(shard.mailbox().clone());
             let worker = WorkerParts {
-                shard: Shard::new(
-                    id,
-                    owners,
-                    &settings.shard,
-                    seeds.shards[id],
-                    shard_stats.clone(),
-                ),
+                shard,
                 udp: settings.udp.clone().map(|settings| {
                     UdpFrontend::new(settings, sockets.take_udp(id), shard_stats.clone())
                 }),
@@ -139,6 +142,11 @@ impl Tracker {
             ended,
             shards,
             metrics,
+            hooks: Mutex::new(RunningHooks {
+                background,
+                mailboxes,
+                seed: seeds.hooks,
+            }),
             udp,
             http,
             metrics_addresses,
@@ -203,6 +211,31 @@ impl Tracker {
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 
+    /// Reads the files again that hooks use, as SIGHUP asks for. Returns at
+    /// once; what came of it is logged.
+    pub fn reread_lists(&self) {
+        self.running_hooks().background.reread();
+    }
+
+    /// Runs the hooks of another configuration from the next tick on. Nothing
+    /// else of it is looked at.
+    ///
+    /// # Errors
+    /// Why a hook cannot start; then everything stays as it was.
+    pub fn reload_hooks(&self, config: &Config) -> Result<(), StartError> {
+        let mut running = self.running_hooks();
+        let (hooks, background) = start_hooks(config, self.shards, running.seed)?;
+        for (id, mailbox) in running.mailboxes.iter().enumerate() {
+            mailbox.put(hooks.shard(id));
+        }
+        running.background = background;
+        Ok(())
+    }
+
+    fn running_hooks(&self) -> MutexGuard<'_, RunningHooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What stops it from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
@@ -243,6 +276,25 @@ impl Tracker {
     }
 }
 
+/// What hooks need beside the shards.
+struct RunningHooks {
+    background: Background,
+    mailboxes: Vec<Arc<Mailbox>>,
+    seed: u64,
+}
+
+fn start_hooks(
+    config: &Config,
+    shards: usize,
+    seed: u64,
+) -> Result<(Plan, Background), StartError> {
+    let (plan, services) = Plan::new(&config.prehooks, &config.posthooks, shards, seed)
+        .map_err(|error| StartError(error.to_string()))?;
+    let background = Background::start(services)
+        .map_err(|error| out_of("threads or file descriptors", &error))?;
+    Ok((plan, background))
+}
+
 /// How many shards there are and where they run.
 struct Cores {
     shards: usize,
@@ -274,27 +326,27 @@ impl Cores {
 struct Seeds {
     owner_key: u32,
     connection_key: [u8; 16],
+    hooks: u64,
     shards: Vec<u64>,
 }
 
 impl Seeds {
     fn draw(shards: usize) -> Result<Self, StartError> {
-        let mut bytes = vec![0u8; 20 + shards * 8];
+        let mut bytes = vec![0u8; 28 + shards * 8];
         getrandom::fill(&mut bytes)
             .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
         let (key, rest) = bytes.split_at(4);
         let (connection_key, rest) = rest.split_at(16);
+        let (hooks, rest) = rest.split_at(8);
+        let number = |bytes: &[u8]| {
+            let next = |number, &byte| number << 8 | u64::from(byte);
+            bytes.iter().fold(0, next)
+        };
         Ok(Self {
             owner_key: key.iter().fold(0, |key, &byte| key << 8 | u32::from(byte)),
             connection_key: std::array::from_fn(|at| connection_key[at]),
-            shards: rest
-                .chunks_exact(8)
-                .map(|chunk| {
-                    chunk
-                        .iter()
-                        .fold(0, |seed, &byte| seed << 8 | u64::from(byte))
-                })
-                .collect(),
+            hooks: number(hooks),
+            shards: rest.chunks_exact(8).map(number).collect(),
         })
     }
 }

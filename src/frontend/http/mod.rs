@@ -15,6 +15,7 @@ mod request;
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
+use crate::hook::Effects;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
@@ -358,6 +359,7 @@ impl HttpFrontend {
                 peer_ids: false,
                 family: AddressFamily::of(&peer),
                 external_ip: None,
+                effects: Effects::default(),
             },
             interest: None,
             ended: false,
