@@ -16,7 +16,7 @@ use karuta::shard::{Shard, ShardSettings};
 use karuta::swarm::Random;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,16 +27,12 @@ const START_SECONDS: u32 = 1_000_003;
 
 #[test]
 fn every_client_is_told_the_truth_once_over_sound_lanes() {
-    for seed in 1..=8 {
-        run(seed, false);
-    }
+    (1..=8).for_each(|seed| run(seed, false));
 }
 
 #[test]
 fn every_client_is_told_the_truth_once_over_lossy_lanes() {
-    for seed in 1..=8 {
-        run(seed, true);
-    }
+    (1..=8).for_each(|seed| run(seed, true));
 }
 
 /// The lanes reorder; lossy ones also refuse a message now and then although
@@ -48,7 +44,10 @@ fn run(seed: u64, lossy: bool) {
         match tracker.random.below(100) {
             0..60 => tracker.announce(),
             60..75 => tracker.scrape(),
-            75..99 => tracker.drain_one(),
+            75..99 => {
+                let (shard, limit) = (tracker.any_shard(), 1 + tracker.random.below(6));
+                tracker.drain(shard, limit as usize);
+            }
             _ => tracker.second(step),
         }
     }
@@ -173,16 +172,14 @@ impl Tracker {
     }
 
     /// Returns the client's number and whether it was refused.
-    fn ask(&mut self, from: ShardId, owner: ShardId, announce: &Announce) -> (u64, Asked) {
-        let client = self.world.borrow_mut().admit(Request::Announce {
-            announce: *announce,
-            due: None,
-        });
+    fn ask(&mut self, from: ShardId, owner: ShardId, announce: &Announce) -> (usize, Asked) {
+        let request = Request::Announce(*announce, None);
+        let client = self.world.borrow_mut().admit(request);
         let asked = self.desks[from].announce(self.now, owner, announce, client);
         if asked == Asked::Refused {
             self.world.borrow_mut().told(client, &Answer::Failed);
         }
-        (client, asked)
+        (client as usize, asked)
     }
 
     fn scrape(&mut self) {
@@ -212,11 +209,6 @@ impl Tracker {
             client,
             |client, answer| world.borrow_mut().told(client, &answer),
         );
-    }
-
-    fn drain_one(&mut self) {
-        let (shard, limit) = (self.any_shard(), 1 + self.random.below(6) as usize);
-        self.drain(shard, limit);
     }
 
     fn drain(&mut self, at: ShardId, limit: usize) -> usize {
@@ -266,11 +258,9 @@ impl Tracker {
         // Answers that come just in time, or too late.
         if self.random.below(2) == 0 {
             self.settle();
-            self.expire();
-        } else {
-            self.expire();
-            self.settle();
         }
+        self.expire();
+        self.settle();
         assert!(self.desks.iter().all(|desk| desk.waiting() == 0));
         self.world.borrow().check_all_told();
         let count = self.shards.len();
@@ -311,10 +301,8 @@ impl Tracker {
         self.settle();
         assert_eq!(self.desks[from].waiting(), 0);
         let world = self.world.borrow();
-        for client in asked {
-            let outcome = world.clients[client as usize].outcome;
-            assert_eq!(outcome, Some(Outcome::Answered));
-        }
+        let answered = |&client: &usize| world.clients[client].outcome == Some(Outcome::Answered);
+        assert!(asked.iter().all(answered));
     }
 }
 
@@ -402,10 +390,7 @@ struct Client {
 
 /// What a client asked, and what it is due: known once the owner has it.
 enum Request {
-    Announce {
-        announce: Announce,
-        due: Option<(AnnounceCounts, PeerList)>,
-    },
+    Announce(Announce, Option<(AnnounceCounts, PeerList)>),
     Scrape {
         family: AddressFamily,
         hashes: Vec<InfoHash>,
@@ -438,7 +423,7 @@ impl World {
         let client = self.asked[&(exchange.origin, exchange.token)];
         let request = &mut self.clients[client as usize].request;
         match (request, exchange.question) {
-            (Request::Announce { announce, due }, Question::Announce(question)) => {
+            (Request::Announce(announce, due), Question::Announce(question)) => {
                 assert_eq!(*announce, question, "another question than the client's");
                 let peers = PeerList::default();
                 let earlier = due.replace((self.oracle.announce(announce), peers));
@@ -469,7 +454,7 @@ impl World {
     fn check_answer(&mut self, exchange: &Exchange) {
         let client = self.asked[&(exchange.origin, exchange.token)];
         match &mut self.clients[client as usize].request {
-            Request::Announce { announce, due } => {
+            Request::Announce(announce, due) => {
                 let (counts, peers) = due.as_mut().expect("taken before");
                 assert_eq!(exchange.counts, *counts);
                 self.oracle.check_peers(announce, &exchange.peers);
@@ -489,7 +474,7 @@ impl World {
         let Client { request, outcome } = &mut self.clients[client as usize];
         let now = match (request, answer) {
             (_, Answer::Failed) => Outcome::Failed,
-            (Request::Announce { due, .. }, Answer::Announce(counts, peers)) => {
+            (Request::Announce(_, due), Answer::Announce(counts, peers)) => {
                 let (due_counts, due_peers) = due.as_ref().expect("an answer out of nothing");
                 assert_eq!((counts, *peers), (due_counts, due_peers));
                 Outcome::Answered
@@ -519,7 +504,8 @@ struct Oracle {
 
 #[derive(Default)]
 struct Swarm {
-    members: HashMap<SocketAddr, Kind>,
+    /// By their compact form.
+    members: HashMap<Vec<u8>, Kind>,
     downloaded: u32,
 }
 
@@ -542,7 +528,7 @@ impl Oracle {
     fn announce(&mut self, announce: &Announce) -> AnnounceCounts {
         let key = (announce.family(), announce.info_hash);
         let swarm = self.swarms.entry(key).or_default();
-        let peer = SocketAddr::new(announce.ip, announce.port);
+        let peer = compact(announce);
         let kind = match announce.event {
             Event::Completed => Kind::Seeder,
             _ if announce.left == 0 => Kind::Seeder,
@@ -564,56 +550,51 @@ impl Oracle {
     }
 
     fn scrape(&self, family: AddressFamily, hash: &InfoHash) -> ScrapeCounts {
-        let Some(swarm) = self.swarms.get(&(family, *hash)) else {
-            return ScrapeCounts::default();
-        };
-        let downloaders = swarm.count(Kind::Downloader);
-        ScrapeCounts {
+        let counts = |swarm: &Swarm| ScrapeCounts {
             complete: swarm.count(Kind::Seeder),
-            incomplete: downloaders + swarm.count(Kind::PartialSeed),
+            incomplete: swarm.count(Kind::Downloader) + swarm.count(Kind::PartialSeed),
             downloaded: swarm.downloaded,
-            downloaders,
-        }
+            downloaders: swarm.count(Kind::Downloader),
+        };
+        let swarm = self.swarms.get(&(family, *hash));
+        swarm.map(counts).unwrap_or_default()
     }
 
     /// The peers of a reply must be members, nobody twice, in the right number,
     /// and of use: others, and no seeders for a seeder; alone, one is given
     /// oneself. To be called before the next announce.
     fn check_peers(&self, announce: &Announce, peers: &PeerList) {
-        let family = announce.family();
-        let given: Vec<SocketAddr> = peers
-            .compact
-            .chunks(family.compact_peer_bytes())
-            .map(|bytes| {
-                let (ip, port) = bytes.split_at(bytes.len() - 2);
-                let ip = match family {
-                    AddressFamily::V4 => IpAddr::from(<[u8; 4]>::try_from(ip).expect("4 bytes")),
-                    AddressFamily::V6 => IpAddr::from(<[u8; 16]>::try_from(ip).expect("16 bytes")),
-                };
-                SocketAddr::new(ip, u16::from_be_bytes([port[0], port[1]]))
-            })
-            .collect();
+        let given = peers.compact.chunks(compact(announce).len());
         assert!(peers.ids.is_empty(), "ids are not stored");
         if announce.event == Event::Stopped {
-            assert_eq!(given, [], "who leaves needs nobody");
+            assert_eq!(given.len(), 0, "who leaves needs nobody");
             return;
         }
-        let itself = SocketAddr::new(announce.ip, announce.port);
-        let members = &self.swarms[&(family, announce.info_hash)].members;
-        let mut useful: HashSet<SocketAddr> = members
+        let itself = compact(announce);
+        let members = &self.swarms[&(announce.family(), announce.info_hash)].members;
+        let is_useful = |kind: &Kind| !(announce.is_seeder() && *kind == Kind::Seeder);
+        let mut useful: HashSet<&[u8]> = members
             .iter()
-            .filter(|&(peer, kind)| {
-                *peer != itself && !(announce.is_seeder() && *kind == Kind::Seeder)
-            })
-            .map(|(peer, _)| *peer)
+            .filter(|(peer, kind)| **peer != itself && is_useful(kind))
+            .map(|(peer, _)| peer.as_slice())
             .collect();
         if useful.is_empty() {
-            useful.insert(itself);
+            useful.insert(&itself);
         }
         let wanted = useful.len().min(announce.num_want as usize);
         assert_eq!(given.len(), wanted, "the exact number");
         for peer in given {
-            assert!(useful.remove(&peer), "{peer} is no use or given twice");
+            assert!(useful.remove(peer), "{peer:?} is no use or given twice");
         }
     }
+}
+
+/// BEP 23 and BEP 7.
+fn compact(announce: &Announce) -> Vec<u8> {
+    let mut bytes = match announce.ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    bytes.extend(announce.port.to_be_bytes());
+    bytes
 }
