@@ -266,6 +266,27 @@ pub struct ShardSetup {
     pub seed: u64,
 }
 
+/// Why a text is not the URL of a web server.
+fn check_url(url: &str) -> Result<(), String> {
+    let parsed: Option<ureq::http::Uri> = url.parse().ok();
+    let is_web = |uri: &ureq::http::Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    };
+    if parsed.as_ref().is_some_and(is_web) {
+        return Ok(());
+    }
+    Err(format!(
+        "{url:?} is not a URL; write it as \"https://example.org/path\""
+    ))
+}
+
+/// What speaks HTTP for a hook's background work. A request takes no longer
+/// than `timeout` altogether.
+fn http_agent(timeout: std::time::Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout));
+    config.build().into()
+}
+
 /// Makes the dispatch out of the lists of hooks.
 macro_rules! hooks {
     (
@@ -362,6 +383,7 @@ hooks! {
         rate_limit::RateLimit = "rate limit",
         fixed_peers::FixedPeersHook = "fixed peers",
         preferred_subnet::PreferredSubnetHook = "preferred subnet",
+        jwt::Jwt = "jwt",
     }
     after {
     }
