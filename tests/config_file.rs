@@ -381,7 +381,7 @@ fn what_is_not_supported_yet_says_so() {
         (
             "udp: {}\nprehooks:\n- name: jwt\n",
             "f:3:9: unknown hook \"jwt\"; known: client approval, torrent approval, interval variation, \
-             peer scope, ip approval, rate limit, fixed peers, preferred subnet",
+             peer scope, ip approval, rate limit, fixed peers, preferred subnet, jwt",
         ),
     ]);
 }

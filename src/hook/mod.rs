@@ -386,6 +386,7 @@ hooks! {
         jwt::Jwt = "jwt",
     }
     after {
+        webhook::Webhook = "webhook",
     }
 }
 
