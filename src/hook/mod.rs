@@ -384,6 +384,7 @@ hooks! {
         fixed_peers::FixedPeersHook = "fixed peers",
         preferred_subnet::PreferredSubnetHook = "preferred subnet",
         jwt::Jwt = "jwt",
+        port_approval::PortApproval = "port approval",
     }
     after {
         webhook::Webhook = "webhook",
