@@ -1,3 +1,5 @@
+//! Tests of the hook `jwt`: tokens good and bad, keys, the cache.
+
 use super::super::testing::{announce, judge_at, problems, read, start};
 use super::super::{Context, Transport, Url};
 use super::*;
