@@ -46,7 +46,9 @@ const PEERS: u64 = 200_000;
 
 fn main() {
     let measured = std::env::args().any(|argument| argument == "--bench");
-    let rounds = std::env::args().filter_map(|argument| argument.parse().ok()).next_back();
+    let rounds = std::env::args()
+        .filter_map(|argument| argument.parse().ok())
+        .next_back();
     let rounds: u64 = rounds.unwrap_or(if measured { 1000 } else { 2 });
     let fill = if measured { PEERS / BATCH } else { 2 };
 
@@ -66,7 +68,9 @@ fn main() {
     let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
     server.set_nonblocking(true).expect("non-blocking");
     let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    client.connect(server.local_addr().expect("address")).expect("connect");
+    client
+        .connect(server.local_addr().expect("address"))
+        .expect("connect");
     let udp_settings = UdpSettings {
         interval_seconds: 1800,
         connection_ids: ids.clone(),

@@ -22,6 +22,7 @@ pub mod bittorrent;
 pub mod config;
 pub mod control;
 pub mod frontend;
+pub mod hook;
 pub mod protocol;
 pub mod runtime;
 pub mod server;

@@ -1,52 +1,208 @@
-//! The request path allocates nothing once it is warm (invariant 7), counted
-//! by an allocator that counts for the thread that asks.
+//! No allocation on the request path once it is warm: of an announce over UDP
+//! from socket to socket, and of an announce that goes to another shard and
+//! comes back over the mesh.
+//!
+//! Counts what the measuring thread allocates, and nothing of other threads.
 
-#[path = "allocations/counting.rs"]
-mod counting;
-
-mod support;
-
-use karuta::bittorrent::{AddressFamily, InfoHash};
+use karuta::bittorrent::{AddressFamily, Announce, Event, InfoHash, PeerId};
 use karuta::frontend::Client;
-use karuta::frontend::desk::Desk;
+use karuta::frontend::desk::{Answer, Asked, Desk, Lanes};
 use karuta::frontend::udp::{UdpFrontend, UdpSettings};
 use karuta::protocol::udp::ConnectionIds;
-use karuta::runtime::clock::Now;
-use karuta::runtime::mesh::{self, Bell, Port};
+use karuta::runtime::clock::Clock;
+use karuta::runtime::mesh::{Bell, Port, mesh};
 use karuta::shard::exchange::Exchange;
 use karuta::shard::owner::OwnerMap;
 use karuta::shard::stats::ShardStats;
 use karuta::shard::{Shard, ShardSettings};
-use karuta::sys::socket::{self, UdpOptions};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
-use support::{Announce, V4, hash, scrape_packet, word};
 
-/// One shard with a UDP socket, as the worker has them, in this thread.
-struct Core {
-    shard: Shard,
-    udp: UdpFrontend,
-    desk: Desk<Port<Box<Exchange>>, Client>,
-    address: SocketAddr,
+/// Announces in one batch: what one receive call takes in.
+const BATCH: u32 = 64;
+/// Peers in each run; each announces again and again.
+const PEERS: u32 = 20 * BATCH;
+const WARM_ROUNDS: u32 = 3;
+const MEASURED_ROUNDS: u32 = 15;
+
+#[test]
+fn the_counter_counts() {
+    let boxed = |number: u64| drop(std::hint::black_box(Box::new(number)));
+    assert_eq!(allocations(|| boxed(1)), 1);
+    let mut vec = Vec::<u8>::with_capacity(1);
+    assert_eq!(allocations(|| vec.reserve_exact(100)), 1);
+    // What another thread allocates meanwhile does not count.
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            barrier.wait();
+            boxed(2);
+            barrier.wait();
+        });
+        let count = allocations(|| {
+            barrier.wait();
+            barrier.wait();
+        });
+        assert_eq!(count, 0);
+    });
 }
 
-const NOW: Now = Now {
-    seconds: 100,
-    elapsed: Duration::from_secs(100),
-    unix_seconds: 1_800_000_000,
-};
-
-fn ids() -> ConnectionIds {
-    ConnectionIds::from_secret(b"allocations", 0)
+#[test]
+fn a_warm_udp_announce_allocates_nothing() {
+    let stats = Arc::new(ShardStats::default());
+    let mut shard = shard(0, OwnerMap::new(7, 1), stats.clone());
+    let mut desk: Desk<NoLanes, Client> = Desk::new(0, NoLanes, 128);
+    let ids = ConnectionIds::new([7; 16], 10);
+    let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    server.set_nonblocking(true).expect("non-blocking");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let address = server.local_addr().expect("address");
+    client.connect(address).expect("connect");
+    // A lost reply should fail the test, not hang it.
+    let patience = Some(Duration::from_secs(10));
+    client.set_read_timeout(patience).expect("timeout");
+    let settings = UdpSettings {
+        interval_seconds: 1800,
+        connection_ids: ids.clone(),
+        allow_ip_spoofing: false,
+        default_num_want: 50,
+        max_num_want: 100,
+        max_scrape_hashes: 50,
+        max_packet_bytes: [1452, 1232],
+    };
+    let mut udp = UdpFrontend::new(settings, vec![(server, AddressFamily::V4)], stats);
+    let now = Clock::start().now();
+    let id = ids.issue(now.unix_seconds, Ipv4Addr::LOCALHOST.into());
+    let mut reply = [0u8; 1500];
+    let mut named = 0;
+    for round in 0..WARM_ROUNDS + MEASURED_ROUNDS {
+        for first in (0..PEERS).step_by(BATCH as usize) {
+            for number in first..first + BATCH {
+                client.send(&packet(id, number)).expect("send");
+            }
+            let mut served = 0;
+            let count = allocations(|| {
+                while served < BATCH as usize {
+                    let batch = udp.serve(0, &now, &mut shard, &mut desk);
+                    served += batch.expect("every datagram is there already");
+                }
+            });
+            assert_eq!(served, BATCH as usize);
+            for _ in 0..BATCH {
+                let length = client.recv(&mut reply).expect("a reply");
+                assert!(length >= 20 && reply[3] == 1, "an announce reply");
+                named += (length - 20) / 6;
+            }
+            assert!(round < WARM_ROUNDS || count == 0, "round {round}: {count}");
+        }
+    }
+    let totals = shard.totals(AddressFamily::V4);
+    assert_eq!(totals.seeders + totals.leechers, u64::from(PEERS));
+    assert!(named > 100_000, "replies with hardly any peers: {named}");
 }
 
-fn cores(count: usize) -> Vec<Core> {
-    let bells: Vec<_> = (0..count)
-        .map(|_| Arc::new(Bell::new().expect("eventfd")))
+#[test]
+fn a_warm_announce_across_shards_allocates_nothing() {
+    const LANE: usize = 2 * BATCH as usize;
+    let owners = OwnerMap::new(7, 2);
+    let bells = [0, 1].map(|_| Arc::new(Bell::new().expect("eventfd")));
+    let mut shards = [0, 1].map(|id| shard(id, owners, Arc::default()));
+    let mut desks: Vec<Desk<Port<Box<Exchange>>, u32>> = mesh(&bells, LANE)
+        .into_iter()
+        .enumerate()
+        .map(|(id, port)| Desk::new(id, port, LANE))
         .collect();
-    let owners = OwnerMap::new(7, count);
+    let announces: Vec<Announce> = (0..PEERS).map(announce).collect();
+    let mut asked_in_all = 0;
+    for round in 0..WARM_ROUNDS + MEASURED_ROUNDS {
+        for batch in announces.chunks(BATCH as usize) {
+            let (mut asked, mut answered, mut bytes) = (0, 0, 0);
+            let count = allocations(|| {
+                for announce in batch {
+                    let owner = owners.owner(&announce.info_hash);
+                    let result = desks[1 - owner].announce(5, owner, announce, 1);
+                    asked += u32::from(result == Asked::Waiting);
+                }
+                // First the questions of both, then the answers to both.
+                for at in [0, 1, 0, 1] {
+                    desks[at].drain(5, &mut shards[at], LANE, |client, answer| {
+                        if let Answer::Announce(_, peers) = answer {
+                            answered += client;
+                            bytes += peers.compact.len();
+                        }
+                    });
+                    desks[at].lanes().ring();
+                }
+            });
+            assert_eq!((asked, answered), (BATCH, BATCH));
+            assert!(round == 0 || bytes > 1000, "replies with hardly any peers");
+            assert!(round < WARM_ROUNDS || count == 0, "round {round}: {count}");
+            asked_in_all += asked;
+        }
+    }
+    assert_eq!(asked_in_all, PEERS * (WARM_ROUNDS + MEASURED_ROUNDS));
+    // Both shards were owners.
+    for shard in &mut shards {
+        assert!(shard.totals(AddressFamily::V4).swarms > 5);
+    }
+}
+
+/// Allocations and reallocations of this thread while `work` runs.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+thread_local! {
+    // Made at compile time and without a destructor: reading it allocates
+    // nothing, which matters inside the allocator.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting by thread. `GlobalAlloc` can only be
+/// implemented with `unsafe`, and no safe interface tells of allocations; so
+/// this test is allowed what the tracker's modules outside `sys` are not.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; counting
+// neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above; the pointer came from the system's allocator.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the pointer came from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+fn count() {
+    ALLOCATIONS.set(ALLOCATIONS.get().wrapping_add(1));
+}
+
+fn shard(id: usize, owners: OwnerMap, stats: Arc<ShardStats>) -> Shard {
     let settings = ShardSettings {
         peer_lifetime_seconds: 1860,
         downloads_lifetime_seconds: 0,
@@ -55,153 +211,54 @@ fn cores(count: usize) -> Vec<Core> {
         max_peers: 0,
         max_swarms: 0,
     };
-    let length = 256;
-    let ports = mesh::mesh(&bells, length).into_iter().enumerate();
-    ports
-        .map(|(id, port)| {
-            let stats = Arc::new(ShardStats::default());
-            let options = UdpOptions {
-                receive_buffer_bytes: 0,
-                send_buffer_bytes: 0,
-                packet_info: false,
-            };
-            let socket = socket::udp(SocketAddr::new(V4, 0), options).expect("bind");
-            let address = socket.local_addr().expect("address");
-            let udp = UdpSettings {
-                interval_seconds: 1800,
-                connection_ids: ids(),
-                allow_ip_spoofing: false,
-                default_num_want: 50,
-                max_num_want: 100,
-                max_scrape_hashes: 50,
-                max_packet_bytes: [1452, 1232],
-            };
-            Core {
-                shard: Shard::new(id, owners, &settings, id as u64, stats.clone()),
-                udp: UdpFrontend::new(udp, vec![(socket, AddressFamily::V4)], stats),
-                desk: Desk::new(id, port, length),
-                address,
-            }
-        })
-        .collect()
+    Shard::new(id, owners, &settings, 1, stats)
 }
 
-impl Core {
-    /// One turn of its loop.
-    fn turn(&mut self) {
-        let Self {
-            shard, udp, desk, ..
-        } = self;
-        // Nothing to receive is an error, EAGAIN, or none.
-        let _ = udp.serve(0, &NOW, shard, desk);
-        desk.drain(NOW.seconds, shard, 256, |client, answer| {
-            if let Client::Udp(client) = client {
-                udp.answer(&client, &answer);
-            }
-        });
-        udp.flush_all();
+/// No other shards.
+struct NoLanes;
+
+impl Lanes for NoLanes {
+    fn shards(&self) -> usize {
+        1
+    }
+    fn send(&mut self, _: usize, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
+        Err(exchange)
+    }
+    fn receive(&mut self) -> Option<Box<Exchange>> {
+        None
     }
 }
 
-/// Sends the packets to the first core, gives all cores their turns, and
-/// counts their allocations; returns these and the replies.
-fn exchange(cores: &mut [Core], client: &UdpSocket, packets: &[Vec<u8>]) -> (u64, Vec<Vec<u8>>) {
-    for packet in packets {
-        client.send_to(packet, cores[0].address).expect("send");
+/// The announce of peer `number`: always the same. Swarms from one peer to some
+/// hundred; one in four leeches.
+fn announce(number: u32) -> Announce {
+    let swarm = (number % 64).pow(2) / 64;
+    let mut hash = [0x5a; 20];
+    hash[..4].copy_from_slice(&swarm.wrapping_mul(0x9E37_79B1).to_be_bytes());
+    Announce {
+        info_hash: InfoHash(hash),
+        peer_id: PeerId(*b"-KA0001-abcdefghijkl"),
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: 1024 + number as u16,
+        event: Event::None,
+        left: u64::from(number.is_multiple_of(4)),
+        downloaded: 0,
+        uploaded: 0,
+        num_want: 30,
     }
-    let before = counting::count();
-    for _ in 0..3 {
-        for core in &mut *cores {
-            core.turn();
-        }
-    }
-    let allocated = counting::count() - before;
-    let replies = packets.iter().map(|_| {
-        let mut buffer = vec![0; 2048];
-        let count = support::uninterrupted(|| client.recv(&mut buffer)).expect("a reply");
-        buffer.truncate(count);
-        buffer
-    });
-    (allocated, replies.collect())
 }
 
-fn client() -> (UdpSocket, u64) {
-    let client = UdpSocket::bind(SocketAddr::new(V4, 0)).expect("bind");
-    let timeout = client.set_read_timeout(Some(support::WATCHDOG));
-    timeout.expect("timeout");
-    (client, ids().issue(NOW.unix_seconds, V4))
-}
-
-/// Announces to swarms of these hashes: 80 peers each, of which the reply
-/// names 50.
-fn announces(id: u64, hashes: &[[u8; 20]]) -> Vec<Vec<Vec<u8>>> {
-    let announce = |port: u16| {
-        let packet = |hash: &[u8; 20]| match port % 3 {
-            0 => Announce::seeder(*hash, port).packet(id, 1),
-            _ => Announce::leecher(*hash, port).packet(id, 1),
-        };
-        hashes.iter().map(packet).collect()
-    };
-    (1..=80).map(announce).collect()
-}
-
-fn allocates_nothing(cores: &mut [Core], hashes: &[[u8; 20]]) {
-    let (client, id) = client();
-    let batches = announces(id, hashes);
-    let scrape = vec![scrape_packet(id, 2, hashes)];
-    // Warm up: swarms, buffers, and each of the boxes that travel. A batch of
-    // announces has 40 of them under way, and so have 20 scrapes, each of which
-    // asks two owners.
-    let scrapes = vec![scrape[0].clone(); 20];
-    for _ in 0..2 {
-        for batch in &batches {
-            exchange(cores, &client, batch);
-            exchange(cores, &client, &scrapes);
-        }
-    }
-    let mut full = 0;
-    for batch in &batches {
-        let (allocated, replies) = exchange(cores, &client, batch);
-        assert_eq!(allocated, 0);
-        for reply in replies {
-            assert_eq!(word(&reply, 0), 1);
-            full += usize::from(reply.len() == 20 + 50 * 6);
-        }
-    }
-    assert!(full > 0, "swarms of some size were asked");
-    let (allocated, replies) = exchange(cores, &client, &scrape);
-    assert_eq!(allocated, 0);
-    assert_eq!(replies[0].len(), 8 + 12 * hashes.len());
-    // Errors and connects neither.
-    let mut connect = 0x0417_2710_1980u64.to_be_bytes().to_vec();
-    connect.extend([0; 8]);
-    let bad = Announce::leecher(hash(1), 1).packet(id ^ 1, 3);
-    let (allocated, replies) = exchange(cores, &client, &[connect, bad]);
-    assert_eq!(allocated, 0);
-    assert_eq!((word(&replies[0], 0), word(&replies[1], 0)), (0, 3));
-}
-
-#[test]
-fn a_warm_announce_allocates_nothing() {
-    let hashes: Vec<_> = (0..40).map(hash).collect();
-    allocates_nothing(&mut cores(1), &hashes);
-}
-
-#[test]
-fn a_warm_announce_across_shards_allocates_nothing() {
-    let mut cores = cores(3);
-    let owners = *cores[0].shard.owners();
-    let foreign = |hash: &[u8; 20]| owners.owner(&InfoHash(*hash)) != 0;
-    let hashes: Vec<_> = (0..).map(hash).filter(foreign).take(40).collect();
-    allocates_nothing(&mut cores, &hashes);
-}
-
-#[test]
-fn the_counter_counts() {
-    let before = counting::count();
-    drop(std::hint::black_box(vec![0u8; 10]));
-    assert_eq!(counting::count() - before, 1);
-    let flag = Cell::new(0);
-    flag.set(1);
-    assert_eq!(counting::count() - before, 1);
+/// The same as a datagram (BEP 15); the sender's address is its own.
+fn packet(connection_id: u64, number: u32) -> [u8; 98] {
+    let announce = announce(number);
+    let mut packet = [0u8; 98];
+    packet[..8].copy_from_slice(&connection_id.to_be_bytes());
+    packet[8..12].copy_from_slice(&1u32.to_be_bytes());
+    packet[12..16].copy_from_slice(&number.to_be_bytes());
+    packet[16..36].copy_from_slice(&announce.info_hash.0);
+    packet[36..56].copy_from_slice(&announce.peer_id.0);
+    packet[64..72].copy_from_slice(&announce.left.to_be_bytes());
+    packet[92..96].copy_from_slice(&announce.num_want.to_be_bytes());
+    packet[96..98].copy_from_slice(&announce.port.to_be_bytes());
+    packet
 }

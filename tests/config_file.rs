@@ -302,15 +302,15 @@ fn addresses_and_routes_are_checked() {
         ),
         (
             "http: {announce_routes: [announce]}",
-            "f:1:26: http.announce_routes[0]: \"announce\" does not begin with \"/\"",
+            "f:1:26: http.announce_routes[0]: route \"announce\": it has to begin with '/'",
         ),
         (
             "http: {announce_routes: [/a, /a]}",
-            "f:1:30: http.announce_routes[1]: \"/a\" is given twice; remove one",
+            "f:1:30: http.announce_routes[1]: route \"/a\": another route matches the same paths",
         ),
         (
             "http: {scrape_routes: /announce}",
-            "f:1:23: http.scrape_routes: \"/announce\" is given twice; remove one",
+            "f:1:23: http.scrape_routes: route \"/announce\": another route matches the same paths",
         ),
         (
             "http: {announce_routes: []}",
@@ -318,14 +318,14 @@ fn addresses_and_routes_are_checked() {
              \"/announce\"",
         ),
         (
-            "http: {announce_routes: ['/:key/announce']}",
-            "f:1:26: http.announce_routes[0]: \"/:key/announce\" has a route parameter, which \
-             is not supported yet; write the path out",
+            "http: {announce_routes: ['/a:key/announce']}",
+            "f:1:26: http.announce_routes[0]: route \"/a:key/announce\": ':' and '*' have to stand \
+             at the beginning of a segment, behind a '/'",
         ),
         (
             "http: {announce_routes: ['/a b']}",
-            "f:1:26: http.announce_routes[0]: \"/a b\" has a character that no request line \
-             can have; use %-escapes",
+            "f:1:26: http.announce_routes[0]: route \"/a b\": it has a space, a '?', a '#' or another \
+             character that a path cannot have",
         ),
         (
             "http: {real_ip_header: 'X-Real-IP:'}",
@@ -333,6 +333,7 @@ fn addresses_and_routes_are_checked() {
              \"X-Real-IP\"",
         ),
     ]);
+    parse("http: {announce_routes: ['/users/:passkey/announce', '/a/*rest']}");
     // Two sockets on ports that the system chooses are no conflict.
     parse("udp: {addr: ['127.0.0.1:0', '127.0.0.1:0']}");
 }
@@ -380,7 +381,8 @@ fn what_is_not_supported_yet_says_so() {
         ),
         (
             "udp: {}\nprehooks:\n- name: jwt\n",
-            "f:3:9: unknown hook \"jwt\"; known: (none yet)",
+            "f:3:9: unknown hook \"jwt\"; known: client approval, torrent approval, interval variation, \
+             peer scope, ip approval, rate limit, fixed peers, preferred subnet",
         ),
     ]);
 }

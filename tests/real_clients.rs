@@ -9,8 +9,9 @@
 //!
 //! The clients are those of Debian (`.ci/run` installs them). What they cannot
 //! do: aria2 1.36 speaks to UDP trackers over IPv4 only; Transmission 3.00 uses
-//! UDP over IPv6 only on a host with a public IPv6 address, and never connects
-//! to a loopback peer itself (it accepts connections from there).
+//! UDP over IPv6 only on a host with a public IPv6 address, never connects to a
+//! loopback peer itself (it accepts connections from there), and over HTTP ends
+//! without telling the tracker.
 
 #![allow(
     clippy::disallowed_methods,
@@ -108,9 +109,11 @@ fn exchange(name: &str, transport: Transport, seeder: Kind, leecher: Kind) {
     );
 
     leeching.stop(deadline);
-    leeching.wait_until(deadline, "the leecher has left the swarm", |_| {
-        swarm() == [1, 1, 0]
-    });
+    if leecher != Kind::Transmission || protocol == Protocol::Udp {
+        leeching.wait_until(deadline, "the leecher has left the swarm", |_| {
+            swarm() == [1, 1, 0]
+        });
+    }
     seeding.stop(deadline);
     check_counters(&tracker, transport);
     tracker.stop().expect("the tracker stops cleanly");
@@ -128,9 +131,9 @@ fn check_counters(tracker: &Tracker, transport: Transport) {
             };
             let answered = sum(Outcome::Ok);
             if (protocol, family) == transport {
-                // Seeder: started. Leecher: started, completed, stopped.
+                // Seeder: started. Leecher: started, completed.
                 assert!(
-                    answered >= 4,
+                    answered >= 3,
                     "only {answered} announces over {protocol:?} {family:?}"
                 );
             } else {
@@ -232,7 +235,7 @@ impl Kind {
     /// Whether a leecher has said that it has everything.
     fn is_complete(self, client: &mut Client) -> bool {
         match self {
-            // It ends, with 0, as soon as it need not seed.
+            // It ends with 0 when it is complete and need seed no longer.
             Self::Aria2 => match client.child.try_wait().expect("its state") {
                 Some(status) if !status.success() => client.fail(&format!("ended: {status}")),
                 status => status.is_some(),
@@ -261,7 +264,8 @@ fn aria2(place: &Place, directory: &Path, torrent: &Path, address: &str, role: &
         .arg(directory);
     match role {
         "seeder" => command.args(["--check-integrity=true", "--seed-ratio=0.0"]),
-        _ => command.arg("--seed-time=0"),
+        // Minutes. With 0 it may end before it has announced that it is complete.
+        _ => command.arg("--seed-time=0.05"),
     };
     command.arg(torrent);
     command
@@ -285,7 +289,9 @@ fn transmission(
     let config = place.0.join(format!("{role}-config"));
     std::fs::create_dir_all(&config).expect("make a directory");
     std::fs::write(config.join("settings.json"), settings).expect("write settings");
-    let mut command = place.command("transmission-cli");
+    let mut command = place.command("stdbuf");
+    // Into a pipe it would speak only every 4096 bytes.
+    command.args(["--output=0", "transmission-cli"]);
     command.arg("-g").arg(config).arg("-w").arg(directory);
     if role == "seeder" {
         command.arg("-v");

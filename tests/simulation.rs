@@ -1,648 +1,600 @@
-//! A tracker of several shards in one thread: the real desks and shards over
-//! lanes that lose, refuse and reorder messages by a seeded plan, against an
-//! oracle that knows the rules of swarms and which messages arrived.
+//! A whole tracker of several shards on one thread, over lanes that refuse,
+//! lose and reorder, against a plain model of what its clients may be told.
 //!
-//! What holds whatever is lost: an answer is the one that the owner's swarm
-//! gave when the question arrived; who waits gets exactly one answer or one
-//! `Failed`; a refused question leads to nothing; and once all is quiet nobody
-//! waits and every credit is back.
+//! The model ([`Oracle`]) is a map of maps. It is told of an announce when the
+//! owner takes it out of its lane, since that is when the owner stores it; it
+//! says at once what the answer must be, and the client must get exactly that
+//! answer, once. Everything follows from the seed, which each failure names.
 
-mod support;
-
-use karuta::bittorrent::{AddressFamily, Announce, Event, InfoHash, PeerId, ScrapeCounts};
+use karuta::bittorrent::{
+    AddressFamily, Announce, AnnounceCounts, Event, InfoHash, PeerId, ScrapeCounts,
+};
 use karuta::frontend::desk::{Answer, Asked, Desk, Lanes, PATIENCE_SECONDS};
 use karuta::shard::exchange::{Exchange, PeerList, Question};
 use karuta::shard::owner::{OwnerMap, ShardId};
 use karuta::shard::{Shard, ShardSettings};
+use karuta::swarm::Random;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
-use support::{compact, mix};
+use std::sync::Arc;
 
-/// How bad the lanes are, of 1000 messages each.
-#[derive(Clone, Copy, Debug)]
-struct Weather {
-    refused: u64,
-    lost: u64,
-    /// Chance that a shard has its turn at all: less means longer lanes.
-    turns: u64,
+const STEPS: u32 = 5000;
+const LANE_LENGTH: usize = 8;
+/// Any start; far from zero and not round.
+const START_SECONDS: u32 = 1_000_003;
+
+#[test]
+fn every_client_is_told_the_truth_once_over_sound_lanes() {
+    (1..=8).for_each(|seed| run(seed, false));
 }
 
-const CALM: Weather = Weather {
-    refused: 0,
-    lost: 0,
-    turns: 1000,
-};
-
-type Key = (AddressFamily, InfoHash);
-
-/// The swarms as the rules say, written apart from the tracker's.
-#[derive(Default)]
-struct Oracle(HashMap<Key, Swarm>);
-
-#[derive(Clone, Default)]
-struct Swarm {
-    peers: BTreeMap<SocketAddr, State>,
-    downloads: u32,
+#[test]
+fn every_client_is_told_the_truth_once_over_lossy_lanes() {
+    (1..=8).for_each(|seed| run(seed, true));
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Seeder,
-    Leecher,
-    Paused,
-}
-
-impl Swarm {
-    fn counts(&self) -> ScrapeCounts {
-        let count = |state| self.peers.values().filter(|&&is| is == state).count() as u32;
-        let downloaders = count(State::Leecher);
-        ScrapeCounts {
-            complete: count(State::Seeder),
-            incomplete: downloaders + count(State::Paused),
-            downloaded: self.downloads,
-            downloaders,
-        }
-    }
-}
-
-impl Oracle {
-    /// Takes an announce; returns the swarm afterwards.
-    fn announce(&mut self, announce: &Announce) -> Swarm {
-        let key = (announce.family(), announce.info_hash);
-        let peer = SocketAddr::new(announce.ip, announce.port);
-        if announce.event == Event::Stopped {
-            if let Some(swarm) = self.0.get_mut(&key) {
-                swarm.peers.remove(&peer);
+/// The lanes reorder; lossy ones also refuse a message now and then although
+/// there is room, or lose it.
+fn run(seed: u64, lossy: bool) {
+    let _named = NamesSeed(seed, lossy);
+    let mut tracker = Tracker::new(seed, lossy);
+    for step in 0..STEPS {
+        match tracker.random.below(100) {
+            0..60 => tracker.announce(),
+            60..75 => tracker.scrape(),
+            75..99 => {
+                let (shard, limit) = (tracker.any_shard(), 1 + tracker.random.below(6));
+                tracker.drain(shard, limit as usize);
             }
-            return self.0.get(&key).cloned().unwrap_or_default();
+            _ => tracker.second(step),
         }
-        let swarm = self.0.entry(key).or_default();
-        let before = swarm.peers.get(&peer).copied();
-        if announce.event == Event::Completed && before != Some(State::Seeder) {
-            swarm.downloads += 1;
-        }
-        let state = match announce.event {
-            Event::Completed => State::Seeder,
-            _ if announce.left == 0 => State::Seeder,
-            Event::Paused => State::Paused,
-            _ => State::Leecher,
-        };
-        swarm.peers.insert(peer, state);
-        swarm.clone()
     }
+    tracker.finish();
+}
 
-    fn scrape(&self, family: AddressFamily, hash: InfoHash) -> ScrapeCounts {
-        let swarm = self.0.get(&(family, hash));
-        swarm.map(Swarm::counts).unwrap_or_default()
+/// Prints the seed when a check fails.
+struct NamesSeed(u64, bool);
+
+impl Drop for NamesSeed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}, lossy: {}", self.0, self.1);
+        }
     }
 }
 
-/// What a client asked for, and what has come of it.
-struct Request {
-    asked: What,
-    at_seconds: u32,
-    /// Announce: the swarm when the question reached its owner.
-    swarm: Option<Swarm>,
-    /// Scrape: the counts of each hash when its owner was asked.
-    counts: Vec<Option<ScrapeCounts>>,
-    /// Messages on their way.
-    flying: u32,
-    /// A message of it was lost or refused.
-    hurt: bool,
-    outcomes: u32,
-}
-
-enum What {
-    Announce(Announce),
-    Scrape(AddressFamily, Vec<InfoHash>),
-}
-
-/// The lanes, the plan and the oracle.
-struct World {
-    random: u64,
-    weather: Weather,
-    owners: OwnerMap,
-    length: usize,
-    /// By the shard that sends and the one that receives.
-    #[expect(clippy::vec_box, reason = "messages travel in their boxes")]
-    lanes: BTreeMap<(ShardId, ShardId), Vec<Box<Exchange>>>,
-    oracle: Oracle,
-    requests: Vec<Request>,
-    /// Which request an origin's token stands for.
-    tokens: BTreeMap<(ShardId, u64), usize>,
+/// The shards, their desks, and what joins them.
+struct Tracker {
+    shards: Vec<Shard>,
+    desks: Vec<Desk<SimulatedLanes, u64>>,
+    world: Rc<RefCell<World>>,
+    random: Random,
     now: u32,
-    answers_refused: u32,
-    answered: u32,
-    failed: u32,
+    lossy: bool,
 }
 
-impl World {
-    fn chance(&mut self, of_1000: u64) -> bool {
-        mix(&mut self.random) % 1000 < of_1000
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (mix(&mut self.random) % bound as u64) as usize
-    }
-
-    /// The request that a message belongs to. A question carries a token that
-    /// is new with the request that is being made.
-    fn request_of(&mut self, exchange: &Exchange) -> usize {
-        let newest = self.requests.len() - 1;
-        *self
-            .tokens
-            .entry((exchange.origin, exchange.token))
-            .or_insert(newest)
-    }
-
-    /// A question has reached its owner, which answers it at once.
-    fn arrived(&mut self, exchange: &Exchange) {
-        let number = self.request_of(exchange);
-        let request = &mut self.requests[number];
-        match (&request.asked, exchange.question) {
-            (What::Announce(announce), Question::Announce(arrived)) => {
-                assert_eq!(*announce, arrived);
-                assert!(request.swarm.is_none(), "asked twice");
-                request.swarm = Some(self.oracle.announce(announce));
-            }
-            (What::Scrape(family, hashes), Question::Scrape(arrived)) => {
-                assert_eq!(*family, arrived);
-                for (at, hash) in hashes.iter().enumerate() {
-                    if self.owners.owner(hash) == exchange.owner {
-                        assert!(request.counts[at].is_none(), "asked twice");
-                        request.counts[at] = Some(self.oracle.scrape(*family, *hash));
-                    }
-                }
-            }
-            _ => panic!("a question that nobody asked"),
+impl Tracker {
+    fn new(seed: u64, lossy: bool) -> Self {
+        let mut random = Random::new(seed);
+        let count = 2 + random.below(4) as usize;
+        let owners = OwnerMap::new(random.next_u64() as u32, count);
+        let settings = ShardSettings {
+            peer_lifetime_seconds: 1860,
+            downloads_lifetime_seconds: 86_400,
+            sweep_seconds: 10,
+            peer_ids: false,
+            max_peers: 0,
+            max_swarms: 0,
+        };
+        let world = Rc::new(RefCell::new(World {
+            lanes: BTreeMap::new(),
+            is_sound: !lossy,
+            mishaps: lossy,
+            random: Random::new(random.next_u64()),
+            asking: 0,
+            asked: HashMap::new(),
+            clients: Vec::new(),
+            oracle: Oracle::default(),
+        }));
+        Self {
+            shards: (0..count)
+                .map(|id| Shard::new(id, owners, &settings, random.next_u64(), Arc::default()))
+                .collect(),
+            desks: (0..count)
+                .map(|id| {
+                    let world = world.clone();
+                    Desk::new(id, SimulatedLanes { id, count, world }, LANE_LENGTH)
+                })
+                .collect(),
+            world,
+            random,
+            now: START_SECONDS,
+            lossy,
         }
     }
 
-    /// Somebody who waited is answered.
-    fn outcome(&mut self, number: u32, answer: &Answer<'_>) {
-        let request = &mut self.requests[number as usize];
-        request.outcomes += 1;
-        assert_eq!(request.outcomes, 1, "request {number} is answered twice");
-        match (answer, &request.asked) {
-            (Answer::Failed, _) => {
-                self.failed += 1;
-                assert!(
-                    request.hurt || request.flying > 0,
-                    "request {number} was given up for nothing"
-                );
-            }
-            (Answer::Announce(counts, peers), What::Announce(announce)) => {
-                self.answered += 1;
-                let swarm = request.swarm.as_ref().expect("its owner was asked");
-                check_announce(announce, swarm, counts, peers);
-            }
-            (Answer::Scrape(hashes, counts), What::Scrape(_, asked)) => {
-                self.answered += 1;
-                assert_eq!(hashes, asked);
-                let expected: Option<Vec<_>> = request.counts.iter().copied().collect();
-                assert_eq!(Some(counts.to_vec()), expected);
-            }
-            _ => panic!("an answer of another kind"),
+    fn any_shard(&mut self) -> ShardId {
+        self.random.below(self.shards.len() as u32) as usize
+    }
+
+    fn any_family(&mut self) -> AddressFamily {
+        AddressFamily::ALL[self.random.below(2) as usize]
+    }
+
+    /// Few swarms, so that they overlap; they fall to all shards.
+    fn any_hash(&mut self) -> InfoHash {
+        let mut bytes = [0x5a; 20];
+        let number = self.random.below(24).wrapping_mul(0x9E37_79B9);
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        InfoHash(bytes)
+    }
+
+    fn any_announce(&mut self) -> Announce {
+        let host = self.random.below(25) as u8 + 1;
+        let ip = match self.any_family() {
+            AddressFamily::V4 => IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)),
+            AddressFamily::V6 => IpAddr::V6(Ipv6Addr::from([host; 16])),
+        };
+        let event = match self.random.below(5) {
+            0 => Event::None,
+            1 => Event::Started,
+            2 => Event::Stopped,
+            3 => Event::Completed,
+            _ => Event::Paused,
+        };
+        Announce {
+            info_hash: self.any_hash(),
+            peer_id: PeerId([host; 20]),
+            ip,
+            port: 6881 + self.random.below(2) as u16,
+            event,
+            left: u64::from(self.random.below(3)),
+            downloaded: 0,
+            uploaded: 0,
+            num_want: self.random.below(40),
         }
     }
-}
 
-fn check_announce(
-    announce: &Announce,
-    swarm: &Swarm,
-    counts: &karuta::bittorrent::AnnounceCounts,
-    peers: &PeerList,
-) {
-    let expected = swarm.counts();
-    assert_eq!(
-        (counts.complete, counts.incomplete, counts.downloaded),
-        (expected.complete, expected.incomplete, expected.downloaded)
-    );
-    let own = SocketAddr::new(announce.ip, announce.port);
-    let given = compact(&peers.compact, announce.family());
-    let different: BTreeSet<_> = given.iter().copied().collect();
-    assert_eq!(different.len(), given.len(), "nobody twice");
-    if announce.event == Event::Stopped {
-        assert!(given.is_empty());
-        return;
+    fn announce(&mut self) {
+        let (from, announce) = (self.any_shard(), self.any_announce());
+        let owner = self.shards[from].owners().owner(&announce.info_hash);
+        if owner == from {
+            let mut peers = PeerList::default();
+            let counts = self.shards[from].announce(self.now, &announce, &mut peers);
+            let oracle = &mut self.world.borrow_mut().oracle;
+            assert_eq!(counts, oracle.announce(&announce));
+            oracle.check_peers(&announce, &peers);
+        } else {
+            self.ask(from, owner, &announce);
+        }
     }
-    let others = |seeders: bool| -> BTreeSet<SocketAddr> {
-        let of = |state: State| (state == State::Seeder) == seeders;
-        let peers = swarm.peers.iter().filter(|(_, state)| of(**state));
-        peers
-            .map(|(peer, _)| *peer)
-            .filter(|peer| *peer != own)
-            .collect()
-    };
-    let (seeders, leechers) = (others(true), others(false));
-    let want = announce.num_want as usize;
-    let own_is_seeder = swarm.peers[&own] == State::Seeder;
-    let first = if own_is_seeder { &leechers } else { &seeders };
-    let second = if own_is_seeder {
-        &BTreeSet::new()
-    } else {
-        &leechers
-    };
-    let all = first.len() + second.len();
-    if want > 0 && all == 0 {
-        assert_eq!(given, [own], "nobody else");
-        return;
+
+    /// Returns the client's number and whether it was refused.
+    fn ask(&mut self, from: ShardId, owner: ShardId, announce: &Announce) -> (usize, Asked) {
+        let request = Request::Announce(*announce, None);
+        let client = self.world.borrow_mut().admit(request);
+        let asked = self.desks[from].announce(self.now, owner, announce, client);
+        if asked == Asked::Refused {
+            self.world.borrow_mut().told(client, &Answer::Failed);
+        }
+        (client as usize, asked)
     }
-    assert_eq!(given.len(), want.min(all));
-    assert!(
-        given
-            .iter()
-            .all(|peer| first.contains(peer) || second.contains(peer))
-    );
-    let of_first = given.iter().filter(|peer| first.contains(peer)).count();
-    assert_eq!(of_first, want.min(first.len()), "seeders come first");
+
+    fn scrape(&mut self) {
+        let (from, family) = (self.any_shard(), self.any_family());
+        let count = 1 + self.random.below(9);
+        let hashes: Vec<InfoHash> = (0..count).map(|_| self.any_hash()).collect();
+        let client = {
+            let world = &mut *self.world.borrow_mut();
+            let owners = self.shards[from].owners();
+            // The shard's own are counted at once.
+            let due = hashes
+                .iter()
+                .map(|hash| (owners.owner(hash) == from).then(|| world.oracle.scrape(family, hash)))
+                .collect();
+            world.admit(Request::Scrape {
+                family,
+                hashes: hashes.clone(),
+                due,
+            })
+        };
+        let world = self.world.clone();
+        self.desks[from].scrape(
+            self.now,
+            &mut self.shards[from],
+            family,
+            hashes.into_iter(),
+            client,
+            |client, answer| world.borrow_mut().told(client, &answer),
+        );
+    }
+
+    fn drain(&mut self, at: ShardId, limit: usize) -> usize {
+        let world = self.world.clone();
+        self.desks[at].drain(self.now, &mut self.shards[at], limit, |client, answer| {
+            world.borrow_mut().told(client, &answer)
+        })
+    }
+
+    /// Drains until the lanes are empty.
+    fn settle(&mut self) {
+        let count = self.shards.len();
+        while (0..count).any(|at| self.drain(at, 1000) > 0) {}
+    }
+
+    fn expire(&mut self) -> usize {
+        let world = self.world.clone();
+        let mut given_up = 0;
+        for desk in &mut self.desks {
+            given_up += desk.expire(self.now, |client, answer| {
+                assert!(matches!(answer, Answer::Failed), "an answer out of nothing");
+                world.borrow_mut().told(client, &answer);
+            });
+        }
+        given_up
+    }
+
+    /// A second passes. Over sound lanes everyone is answered before.
+    fn second(&mut self, step: u32) {
+        if !self.lossy {
+            self.settle();
+        }
+        self.now += 1;
+        let given_up = self.expire();
+        assert!(self.lossy || given_up == 0, "step {step}: gave up too soon");
+        for shard in &mut self.shards {
+            let report = shard.tick(self.now, 1000);
+            assert_eq!(report.expired_peers, 0, "nobody is silent for so long");
+        }
+    }
+
+    /// After the last patience has ended nobody waits, everyone was told once,
+    /// and all credit is there again.
+    fn finish(&mut self) {
+        self.world.borrow_mut().mishaps = false;
+        self.now += PATIENCE_SECONDS + 1;
+        // Answers that come just in time, or too late.
+        if self.random.below(2) == 0 {
+            self.settle();
+        }
+        self.expire();
+        self.settle();
+        assert!(self.desks.iter().all(|desk| desk.waiting() == 0));
+        self.world.borrow().check_all_told();
+        let count = self.shards.len();
+        for (from, owner) in (0..count).flat_map(|a| (0..count).map(move |b| (a, b))) {
+            if from != owner {
+                self.use_all_credit(from, owner);
+            }
+        }
+        let world = self.world.borrow();
+        world.check_all_told();
+        let told = |outcome| {
+            let of = |client: &&Client| client.outcome == Some(outcome);
+            world.clients.iter().filter(of).count()
+        };
+        // Or the run has shown nothing.
+        assert!(told(Outcome::Answered) > 500, "hardly anyone was answered");
+        assert!(told(Outcome::Failed) > 100, "hardly anyone was refused");
+    }
+
+    fn use_all_credit(&mut self, from: ShardId, owner: ShardId) {
+        let credit = self.desks[from].credit();
+        let mut announce = self.any_announce();
+        while self.shards[from].owners().owner(&announce.info_hash) != owner {
+            announce = self.any_announce();
+        }
+        let mut asked = Vec::new();
+        for number in 0..credit {
+            let (client, result) = self.ask(from, owner, &announce);
+            assert_eq!(
+                result,
+                Asked::Waiting,
+                "credit {number} of {credit} is gone"
+            );
+            asked.push(client);
+        }
+        let (_, beyond) = self.ask(from, owner, &announce);
+        assert_eq!(beyond, Asked::Refused, "more credit than there was");
+        self.settle();
+        assert_eq!(self.desks[from].waiting(), 0);
+        let world = self.world.borrow();
+        let answered = |&client: &usize| world.clients[client].outcome == Some(Outcome::Answered);
+        assert!(asked.iter().all(answered));
+    }
 }
 
 /// One shard's end of the lanes.
-struct Port {
+struct SimulatedLanes {
     id: ShardId,
+    count: usize,
     world: Rc<RefCell<World>>,
 }
 
-impl Lanes for Port {
+impl Lanes for SimulatedLanes {
     fn shards(&self) -> usize {
-        self.world.borrow().owners.shards()
+        self.count
     }
 
     fn send(&mut self, to: ShardId, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
-        let mut world = self.world.borrow_mut();
-        let number = world.request_of(&exchange);
-        let is_answer = exchange.origin == to;
-        let weather = world.weather;
-        let full = world.lanes.get(&(self.id, to)).map_or(0, Vec::len) >= world.length;
-        if full || world.chance(weather.refused) {
-            world.requests[number].hurt = true;
-            world.answers_refused += u32::from(is_answer);
+        assert_ne!(to, self.id, "a question to oneself");
+        let world = &mut *self.world.borrow_mut();
+        if exchange.origin == self.id {
+            let key = (self.id, exchange.token);
+            let known = world.asked.entry(key).or_insert(world.asking);
+            assert_eq!(*known, world.asking, "a token used twice");
+        } else {
+            world.check_answer(&exchange);
+        }
+        let lane = world.lanes.entry((self.id, to)).or_default();
+        let is_full = lane.len() >= LANE_LENGTH;
+        // Credit sees to this. Where patience ends while a message is still on
+        // its way, its credit is used twice, and a lane may be full.
+        assert!(!(is_full && world.is_sound), "no room in the lane");
+        if is_full || world.mishap() {
             return Err(exchange);
         }
-        if world.chance(weather.lost) {
-            world.requests[number].hurt = true;
-            return Ok(());
+        if !world.mishap() {
+            world
+                .lanes
+                .entry((self.id, to))
+                .or_default()
+                .push_back(exchange);
         }
-        world.requests[number].flying += 1;
-        world.lanes.entry((self.id, to)).or_default().push(exchange);
         Ok(())
     }
 
     fn receive(&mut self) -> Option<Box<Exchange>> {
-        let mut world = self.world.borrow_mut();
-        let own = self.id;
-        let ready: Vec<_> = world
-            .lanes
-            .iter()
-            .filter(|((_, to), lane)| *to == own && !lane.is_empty())
-            .map(|(key, lane)| (*key, lane.len()))
+        let world = &mut *self.world.borrow_mut();
+        let mut inbound: Vec<_> = (world.lanes.iter_mut())
+            .filter(|((_, to), lane)| *to == self.id && !lane.is_empty())
+            .map(|(_, lane)| lane)
             .collect();
-        if ready.is_empty() {
+        if inbound.is_empty() {
             return None;
         }
-        let (key, length) = ready[world.below(ready.len())];
-        let at = world.below(length);
-        let exchange = world.lanes.get_mut(&key).expect("a lane").swap_remove(at);
-        let number = world.request_of(&exchange);
-        world.requests[number].flying -= 1;
+        let at = world.random.below(inbound.len() as u32) as usize;
+        let lane = &mut inbound[at];
+        let at = world.random.below(lane.len() as u32) as usize;
+        let exchange = lane.swap_remove_back(at)?;
         if exchange.origin != self.id {
-            world.arrived(&exchange);
+            world.taken(&exchange);
         }
         Some(exchange)
     }
 }
 
-struct Simulation {
-    seed: u64,
-    world: Rc<RefCell<World>>,
-    shards: Vec<(Shard, Desk<Port, u32>)>,
+/// What all lanes and clients share.
+struct World {
+    /// From one shard to another.
+    lanes: BTreeMap<(ShardId, ShardId), VecDeque<Box<Exchange>>>,
+    /// Nothing is ever lost in this run.
+    is_sound: bool,
+    /// Something may be lost now.
+    mishaps: bool,
+    random: Random,
+    /// The client that was admitted last: questions that are sent are its.
+    asking: u64,
+    /// Which client a desk's token stands for.
+    asked: HashMap<(ShardId, u64), u64>,
+    clients: Vec<Client>,
+    oracle: Oracle,
 }
 
-/// Says the seed if the test fails.
-impl Drop for Simulation {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the seed was {}", self.seed);
-        }
-    }
+struct Client {
+    request: Request,
+    outcome: Option<Outcome>,
 }
 
-impl Simulation {
-    fn new(seed: u64, weather: Weather) -> Self {
-        let mut random = seed;
-        let count = 2 + (mix(&mut random) % 4) as usize;
-        let length = 4 + (mix(&mut random) % 28) as usize;
-        let owners = OwnerMap::new(mix(&mut random) as u32, count);
-        let settings = ShardSettings {
-            peer_lifetime_seconds: 4000,
-            downloads_lifetime_seconds: 1_000_000,
-            sweep_seconds: 180,
-            peer_ids: seed.is_multiple_of(2),
-            max_peers: 0,
-            max_swarms: 0,
-        };
-        let world = Rc::new(RefCell::new(World {
-            random,
-            weather,
-            owners,
-            length,
-            lanes: BTreeMap::new(),
-            oracle: Oracle::default(),
-            requests: Vec::new(),
-            tokens: BTreeMap::new(),
-            now: 10,
-            answers_refused: 0,
-            answered: 0,
-            failed: 0,
-        }));
-        let shard = |id| {
-            let stats = Default::default();
-            let shard = Shard::new(id, owners, &settings, seed ^ id as u64, stats);
-            let port = Port {
-                id,
-                world: world.clone(),
-            };
-            (shard, Desk::new(id, port, length))
-        };
-        Self {
-            seed,
-            shards: (0..count).map(shard).collect(),
-            world: world.clone(),
-        }
+/// What a client asked, and what it is due: known once the owner has it.
+enum Request {
+    Announce(Announce, Option<(AnnounceCounts, PeerList)>),
+    Scrape {
+        family: AddressFamily,
+        hashes: Vec<InfoHash>,
+        due: Vec<Option<ScrapeCounts>>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Answered,
+    Failed,
+}
+
+impl World {
+    fn mishap(&mut self) -> bool {
+        self.mishaps && self.random.below(20) == 0
     }
 
-    fn hash(&self, number: usize) -> InfoHash {
-        InfoHash(support::hash(number as u32))
-    }
-
-    fn random_announce(&self) -> Announce {
-        let mut world = self.world.borrow_mut();
-        let host = world.below(6) as u8;
-        let ip = match world.below(3) {
-            0 => IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]),
-            _ => IpAddr::from([192, 0, 2, host]),
-        };
-        Announce {
-            info_hash: self.hash(world.below(30)),
-            peer_id: PeerId([b'x'; 20]),
-            ip,
-            port: 1 + world.below(3) as u16,
-            event: [
-                Event::None,
-                Event::None,
-                Event::Started,
-                Event::Stopped,
-                Event::Completed,
-                Event::Paused,
-            ][world.below(6)],
-            left: world.below(3) as u64,
-            downloaded: 0,
-            uploaded: 0,
-            num_want: world.below(12) as u32,
-        }
-    }
-
-    fn remember(&self, asked: What) -> u32 {
-        let mut world = self.world.borrow_mut();
-        let hashes = match &asked {
-            What::Scrape(_, hashes) => hashes.len(),
-            What::Announce(_) => 0,
-        };
-        let at_seconds = world.now;
-        world.requests.push(Request {
-            asked,
-            at_seconds,
-            swarm: None,
-            counts: vec![None; hashes],
-            flying: 0,
-            hurt: false,
-            outcomes: 0,
+    fn admit(&mut self, request: Request) -> u64 {
+        self.asking = self.clients.len() as u64;
+        self.clients.push(Client {
+            request,
+            outcome: None,
         });
-        world.requests.len() as u32 - 1
+        self.asking
     }
 
-    /// Announces at a shard, as a frontend does.
-    fn announce(&mut self, at: ShardId, announce: Announce) -> Asked {
-        let number = self.remember(What::Announce(announce));
-        let world = self.world.clone();
-        let (now, owner) = {
-            let world = world.borrow();
-            (world.now, world.owners.owner(&announce.info_hash))
-        };
-        let (shard, desk) = &mut self.shards[at];
-        if owner == at {
-            let mut peers = PeerList::default();
-            let counts = shard.announce(now, &announce, &mut peers);
-            let mut world = world.borrow_mut();
-            let swarm = world.oracle.announce(&announce);
-            world.requests[number as usize].swarm = Some(swarm);
-            world.outcome(number, &Answer::Announce(counts, &peers));
-            return Asked::Waiting;
-        }
-        let asked = desk.announce(now, owner, &announce, number);
-        if asked == Asked::Refused {
-            // Nothing more may come of it.
-            world.borrow_mut().requests[number as usize].outcomes = 1;
-        }
-        asked
-    }
-
-    fn scrape(&mut self, at: ShardId, family: AddressFamily, hashes: Vec<InfoHash>) {
-        let number = self.remember(What::Scrape(family, hashes.clone()));
-        let world = self.world.clone();
-        let now = {
-            // The shard's own hashes are counted at once.
-            let mut world = world.borrow_mut();
-            for (position, hash) in hashes.iter().enumerate() {
-                if world.owners.owner(hash) == at {
-                    let counts = world.oracle.scrape(family, *hash);
-                    world.requests[number as usize].counts[position] = Some(counts);
+    /// The owner takes a question out of its lane and will handle it now.
+    fn taken(&mut self, exchange: &Exchange) {
+        let client = self.asked[&(exchange.origin, exchange.token)];
+        let request = &mut self.clients[client as usize].request;
+        match (request, exchange.question) {
+            (Request::Announce(announce, due), Question::Announce(question)) => {
+                assert_eq!(*announce, question, "another question than the client's");
+                let peers = PeerList::default();
+                let earlier = due.replace((self.oracle.announce(announce), peers));
+                assert_eq!(earlier, None, "handled twice");
+            }
+            (
+                Request::Scrape {
+                    family: asked,
+                    hashes,
+                    due,
+                },
+                Question::Scrape(family),
+            ) => {
+                assert_eq!(*asked, family);
+                assert_eq!(exchange.hashes.len(), exchange.positions.len());
+                for (hash, &position) in exchange.hashes.iter().zip(&exchange.positions) {
+                    let position = usize::from(position);
+                    assert_eq!(hashes[position], *hash);
+                    let counts = self.oracle.scrape(family, hash);
+                    assert_eq!(due[position].replace(counts), None, "handled twice");
                 }
             }
-            world.now
-        };
-        let (shard, desk) = &mut self.shards[at];
-        let full = desk.waiting();
-        desk.scrape(
-            now,
-            shard,
-            family,
-            hashes.into_iter(),
-            number,
-            |number, answer| {
-                if matches!(answer, Answer::Failed) {
-                    // For want of credit too, which no message shows.
-                    world.borrow_mut().requests[number as usize].hurt = true;
-                }
-                world.borrow_mut().outcome(number, &answer);
-            },
-        );
-        assert!(desk.waiting() <= full + 1);
-    }
-
-    fn drain(&mut self, at: ShardId, limit: usize) -> usize {
-        let world = self.world.clone();
-        let now = world.borrow().now;
-        let (shard, desk) = &mut self.shards[at];
-        desk.drain(now, shard, limit, |number, answer| {
-            world.borrow_mut().outcome(number, &answer);
-        })
-    }
-
-    /// A second passes: whoever has waited long enough, and nobody else, is
-    /// given up.
-    fn second(&mut self) {
-        let world = self.world.clone();
-        let now = {
-            let mut world = world.borrow_mut();
-            world.now += 1;
-            world.now
-        };
-        for (_, desk) in &mut self.shards {
-            desk.expire(now, |number, answer| {
-                assert!(matches!(answer, Answer::Failed));
-                let mut world = world.borrow_mut();
-                let asked = world.requests[number as usize].at_seconds;
-                assert_eq!(now - asked, PATIENCE_SECONDS, "request {number}");
-                world.outcome(number, &answer);
-            });
+            _ => panic!("a question of another kind"),
         }
     }
 
-    fn quiet(&mut self) {
-        while (0..self.shards.len())
-            .map(|at| self.drain(at, 1000))
-            .sum::<usize>()
-            > 0
-        {}
-        for _ in 0..PATIENCE_SECONDS {
-            self.second();
-        }
-    }
-
-    fn run(&mut self, steps: usize) {
-        for _ in 0..steps {
-            let at = self.world.borrow_mut().below(self.shards.len());
-            let what = self.world.borrow_mut().below(100);
-            let turns = self.world.borrow().weather.turns;
-            match what {
-                0..50 => {
-                    let announce = self.random_announce();
-                    self.announce(at, announce);
+    /// The owner has handled a question and sends its answer.
+    fn check_answer(&mut self, exchange: &Exchange) {
+        let client = self.asked[&(exchange.origin, exchange.token)];
+        match &mut self.clients[client as usize].request {
+            Request::Announce(announce, due) => {
+                let (counts, peers) = due.as_mut().expect("taken before");
+                assert_eq!(exchange.counts, *counts);
+                self.oracle.check_peers(announce, &exchange.peers);
+                peers.clone_from(&exchange.peers);
+            }
+            Request::Scrape { due, .. } => {
+                assert_eq!(exchange.scrape_counts.len(), exchange.positions.len());
+                for (counts, &position) in exchange.scrape_counts.iter().zip(&exchange.positions) {
+                    assert_eq!(due[usize::from(position)], Some(*counts));
                 }
-                50..70 => {
-                    let (family, hashes) = {
-                        let mut world = self.world.borrow_mut();
-                        let family = AddressFamily::ALL[world.below(2)];
-                        let many = 1 + world.below(12);
-                        let hashes: Vec<_> = (0..many).map(|_| world.below(32)).collect();
-                        (family, hashes)
-                    };
-                    let hashes = hashes.into_iter().map(|hash| self.hash(hash)).collect();
-                    self.scrape(at, family, hashes);
-                }
-                70..99 => {
-                    let limit = self.world.borrow_mut().below(20);
-                    if self.world.borrow_mut().chance(turns) {
-                        self.drain(at, limit);
-                    }
-                }
-                _ => self.second(),
             }
         }
-        self.quiet();
-        let world = self.world.borrow();
-        for (number, request) in world.requests.iter().enumerate() {
-            assert_eq!(request.outcomes, 1, "request {number} has no outcome");
-            assert_eq!(request.flying, 0);
+    }
+
+    /// A client gets its answer.
+    fn told(&mut self, client: u64, answer: &Answer<'_>) {
+        let Client { request, outcome } = &mut self.clients[client as usize];
+        let now = match (request, answer) {
+            (_, Answer::Failed) => Outcome::Failed,
+            (Request::Announce(_, due), Answer::Announce(counts, peers)) => {
+                let (due_counts, due_peers) = due.as_ref().expect("an answer out of nothing");
+                assert_eq!((counts, *peers), (due_counts, due_peers));
+                Outcome::Answered
+            }
+            (Request::Scrape { hashes, due, .. }, Answer::Scrape(told, counts)) => {
+                assert_eq!(hashes, told);
+                let counts: Vec<_> = counts.iter().copied().map(Some).collect();
+                assert_eq!(*due, counts);
+                Outcome::Answered
+            }
+            _ => panic!("an answer of another kind"),
+        };
+        assert_eq!(outcome.replace(now), None, "client {client} told twice");
+    }
+
+    fn check_all_told(&self) {
+        let untold = self.clients.iter().position(|it| it.outcome.is_none());
+        assert_eq!(untold, None, "this client was never told anything");
+    }
+}
+
+/// What the tracker should know, as plainly as can be.
+#[derive(Default)]
+struct Oracle {
+    swarms: HashMap<(AddressFamily, InfoHash), Swarm>,
+}
+
+#[derive(Default)]
+struct Swarm {
+    /// By their compact form.
+    members: HashMap<Vec<u8>, Kind>,
+    downloaded: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Seeder,
+    Downloader,
+    /// BEP 21: not downloading any more.
+    PartialSeed,
+}
+
+impl Swarm {
+    fn count(&self, kind: Kind) -> u32 {
+        self.members.values().filter(|it| **it == kind).count() as u32
+    }
+}
+
+impl Oracle {
+    /// Returns the counts that the reply must have.
+    fn announce(&mut self, announce: &Announce) -> AnnounceCounts {
+        let key = (announce.family(), announce.info_hash);
+        let swarm = self.swarms.entry(key).or_default();
+        let peer = compact(announce);
+        let kind = match announce.event {
+            Event::Completed => Kind::Seeder,
+            _ if announce.left == 0 => Kind::Seeder,
+            Event::Paused => Kind::PartialSeed,
+            _ => Kind::Downloader,
+        };
+        let before = swarm.members.remove(&peer);
+        if announce.event != Event::Stopped {
+            swarm.members.insert(peer, kind);
         }
-        for (_, desk) in &self.shards {
-            assert_eq!(desk.waiting(), 0);
+        if announce.event == Event::Completed && before != Some(Kind::Seeder) {
+            swarm.downloaded += 1;
+        }
+        AnnounceCounts {
+            complete: swarm.count(Kind::Seeder),
+            incomplete: swarm.count(Kind::Downloader) + swarm.count(Kind::PartialSeed),
+            downloaded: swarm.downloaded,
         }
     }
 
-    /// Asks every other shard until it is refused: no credit has leaked, and
-    /// none was given twice.
-    fn every_credit_is_back(&mut self) {
-        self.world.borrow_mut().weather = CALM;
-        for at in 0..self.shards.len() {
-            for owner in (0..self.shards.len()).filter(|&owner| owner != at) {
-                let mut announce = self.random_announce();
-                let owners = self.world.borrow().owners;
-                let hash = (0..).map(|number| self.hash(number));
-                announce.info_hash = hash
-                    .into_iter()
-                    .find(|hash| owners.owner(hash) == owner)
-                    .expect("one of its hashes");
-                let credit = self.shards[at].1.credit();
-                for _ in 0..credit {
-                    assert_eq!(self.announce(at, announce), Asked::Waiting);
-                }
-                assert_eq!(self.announce(at, announce), Asked::Refused);
-            }
+    fn scrape(&self, family: AddressFamily, hash: &InfoHash) -> ScrapeCounts {
+        let counts = |swarm: &Swarm| ScrapeCounts {
+            complete: swarm.count(Kind::Seeder),
+            incomplete: swarm.count(Kind::Downloader) + swarm.count(Kind::PartialSeed),
+            downloaded: swarm.downloaded,
+            downloaders: swarm.count(Kind::Downloader),
+        };
+        let swarm = self.swarms.get(&(family, *hash));
+        swarm.map(counts).unwrap_or_default()
+    }
+
+    /// The peers of a reply must be members, nobody twice, in the right number,
+    /// and of use: others, and no seeders for a seeder; alone, one is given
+    /// oneself. To be called before the next announce.
+    fn check_peers(&self, announce: &Announce, peers: &PeerList) {
+        let given = peers.compact.chunks(compact(announce).len());
+        assert!(peers.ids.is_empty(), "ids are not stored");
+        if announce.event == Event::Stopped {
+            assert_eq!(given.len(), 0, "who leaves needs nobody");
+            return;
         }
-        let failed = self.world.borrow().failed;
-        self.quiet();
-        assert_eq!(self.world.borrow().failed, failed, "all were answered");
-        for (_, desk) in &self.shards {
-            assert_eq!(desk.waiting(), 0);
+        let itself = compact(announce);
+        let members = &self.swarms[&(announce.family(), announce.info_hash)].members;
+        let is_useful = |kind: &Kind| !(announce.is_seeder() && *kind == Kind::Seeder);
+        let mut useful: HashSet<&[u8]> = members
+            .iter()
+            .filter(|(peer, kind)| **peer != itself && is_useful(kind))
+            .map(|(peer, _)| peer.as_slice())
+            .collect();
+        if useful.is_empty() {
+            useful.insert(&itself);
+        }
+        let wanted = useful.len().min(announce.num_want as usize);
+        assert_eq!(given.len(), wanted, "the exact number");
+        for peer in given {
+            assert!(useful.remove(peer), "{peer:?} is no use or given twice");
         }
     }
 }
 
-fn simulate(seeds: std::ops::Range<u64>, weather: Weather) -> (u32, u32) {
-    let mut sums = (0, 0);
-    for seed in seeds {
-        let mut simulation = Simulation::new(seed, weather);
-        simulation.run(4000);
-        {
-            let world = simulation.world.borrow();
-            sums.0 += world.answered;
-            sums.1 += world.failed;
-            if weather.lost == 0 && weather.refused == 0 && weather.turns == 1000 {
-                // The credit of the origin keeps room for every answer.
-                let patient = world.failed == 0;
-                assert!(!patient || world.answers_refused == 0, "seed {seed}");
-            }
-        }
-        simulation.every_credit_is_back();
-    }
-    sums
-}
-
-#[test]
-fn calm_lanes() {
-    let (answered, _) = simulate(0..12, CALM);
-    assert!(answered > 12 * 1000, "{answered}");
-}
-
-#[test]
-fn lanes_that_refuse() {
-    let weather = Weather {
-        refused: 100,
-        ..CALM
+/// BEP 23 and BEP 7.
+fn compact(announce: &Announce) -> Vec<u8> {
+    let mut bytes = match announce.ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    let (answered, failed) = simulate(100..112, weather);
-    assert!(answered > 12 * 500 && failed > 0, "{answered} {failed}");
-}
-
-#[test]
-fn lanes_that_lose() {
-    let weather = Weather { lost: 100, ..CALM };
-    let (answered, failed) = simulate(200..212, weather);
-    assert!(answered > 12 * 500 && failed > 0, "{answered} {failed}");
-}
-
-#[test]
-fn shards_that_hardly_have_a_turn() {
-    let weather = Weather {
-        refused: 20,
-        lost: 20,
-        turns: 150,
-    };
-    let (answered, failed) = simulate(300..312, weather);
-    assert!(answered > 12 * 200 && failed > 0, "{answered} {failed}");
+    bytes.extend(announce.port.to_be_bytes());
+    bytes
 }

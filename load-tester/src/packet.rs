@@ -141,7 +141,7 @@ pub fn read_reply(bytes: &[u8], ipv6: bool) -> Result<(u32, Reply<'_>), Malforme
             .map(|peers| Reply::Announce {
                 peers: peers / peer_len,
             }),
-        2 => (body.len() % 12 == 0).then(|| Reply::Scrape {
+        2 => body.len().is_multiple_of(12).then_some(Reply::Scrape {
             hashes: body.len() / 12,
         }),
         3 => Some(Reply::Error { message: body }),

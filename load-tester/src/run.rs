@@ -209,10 +209,10 @@ fn watch(
         if at_end.is_none() && (now >= timeline.end || done) {
             at_end = cpu();
         }
-        if let Some(bar) = &bar {
-            if now - shown.0 >= 200_000_000 || done {
-                shown = draw(bar, config, progress, shown, now);
-            }
+        if let Some(bar) = &bar
+            && (now - shown.0 >= 200_000_000 || done)
+        {
+            shown = draw(bar, config, progress, shown, now);
         }
         if done {
             if let Some(bar) = bar {

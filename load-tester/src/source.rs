@@ -49,9 +49,9 @@ impl Source {
     }
 
     /// The next request and how often it was sent before.
-    pub fn next(&mut self) -> Result<Option<(Request, u16)>, SwarmTooBig> {
+    pub fn draw(&mut self) -> Result<Option<(Request, u16)>, SwarmTooBig> {
         match self {
-            Source::Traffic(traffic) => Ok(Some((traffic.next(), 0))),
+            Source::Traffic(traffic) => Ok(Some((traffic.draw(), 0))),
             Source::Fill {
                 plan,
                 again,
@@ -61,7 +61,7 @@ impl Source {
                 if let Some(again) = again.pop() {
                     return Ok(Some(again));
                 }
-                let request = plan.next().transpose()?;
+                let request = plan.draw().transpose()?;
                 *exhausted = request.is_none();
                 Ok(request.map(|request| (request, 0)))
             }
@@ -75,12 +75,12 @@ impl Source {
             return Ok(Some((traffic.next_from(source), 0)));
         }
         loop {
-            if let Source::Fill { set_aside, .. } = self {
-                if let Some(request) = set_aside[usize::from(source)].pop() {
-                    return Ok(Some(request));
-                }
+            if let Source::Fill { set_aside, .. } = self
+                && let Some(request) = set_aside[usize::from(source)].pop()
+            {
+                return Ok(Some(request));
             }
-            let Some(next) = self.next()? else {
+            let Some(next) = self.draw()? else {
                 return Ok(None);
             };
             if let Source::Fill { set_aside, .. } = self {

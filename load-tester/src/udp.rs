@@ -314,7 +314,7 @@ impl<'a> UdpLoad<'a> {
             let Some(intended) = self.gate.take(now, self.in_flight.len()) else {
                 break;
             };
-            let Some((request, attempts)) = self.source.next()? else {
+            let Some((request, attempts)) = self.source.draw()? else {
                 break;
             };
             self.queue(request, attempts, intended, now, timeline);
@@ -456,11 +456,11 @@ impl Socket {
         ];
         // The first error of a socket is often the news of an earlier packet
         // ("port unreachable"); the packets themselves then still go out.
-        if let (0, Some(error)) = sender.send(&self.socket, &runs) {
-            if error.kind() == io::ErrorKind::ConnectionRefused {
-                stats.unreachable += 1;
-                sender.send(&self.socket, &runs);
-            }
+        if let (0, Some(error)) = sender.send(&self.socket, &runs)
+            && error.kind() == io::ErrorKind::ConnectionRefused
+        {
+            stats.unreachable += 1;
+            sender.send(&self.socket, &runs);
         }
         self.connects_queued = 0;
         self.announces_queued = 0;

@@ -127,7 +127,7 @@ impl Traffic {
     }
 
     /// The next request.
-    pub fn next(&mut self) -> Request {
+    pub fn draw(&mut self) -> Request {
         let source = self.random.below(u64::from(self.workload.sources)) as u16;
         self.next_from(source)
     }
@@ -253,7 +253,7 @@ impl FillPlan {
     }
 
     /// The next peer of this thread, or `None` when all have been handed out.
-    pub fn next(&mut self) -> Option<Result<Request, SwarmTooBig>> {
+    pub fn draw(&mut self) -> Option<Result<Request, SwarmTooBig>> {
         while self.drawn < self.workload.peers {
             let index = self.drawn;
             self.drawn += 1;
@@ -477,7 +477,7 @@ mod tests {
     #[test]
     fn shares_of_kinds_events_and_seeders_are_as_asked() {
         let mut traffic = Traffic::new(&workload(100_000, 1000, 3), 0);
-        let requests: Vec<Request> = (0..100_000).map(|_| traffic.next()).collect();
+        let requests: Vec<Request> = (0..100_000).map(|_| traffic.draw()).collect();
         let share = |test: fn(&Request) -> bool| {
             requests.iter().filter(|r| test(r)).count() as f64 / requests.len() as f64
         };
@@ -498,7 +498,7 @@ mod tests {
     fn traffic_reuses_the_given_number_of_peers() {
         let mut traffic = Traffic::new(&workload(50, 1_000_000, 4), 0);
         let peers: HashSet<_> = (0..5000)
-            .map(|_| traffic.next())
+            .map(|_| traffic.draw())
             .map(|r| (r.swarm, r.source, r.port, r.seeder))
             .collect();
         assert_eq!(peers.len(), 50);
@@ -514,12 +514,12 @@ mod tests {
             };
             let mut plan = FillPlan::new(&workload, FillShape::Drawn(skew), 0, 1);
             let mut filled = HashSet::new();
-            while let Some(Ok(r)) = plan.next() {
+            while let Some(Ok(r)) = plan.draw() {
                 filled.insert((r.swarm, r.source, r.port, r.seeder));
             }
             let mut traffic = Traffic::new(&workload, 0);
             let again = (0..20_000)
-                .map(|_| traffic.next())
+                .map(|_| traffic.draw())
                 .filter(|r| filled.contains(&(r.swarm, r.source, r.port, r.seeder)))
                 .count();
             assert!(again > 18_000, "{skew:?}: {again} of 20000");
@@ -532,7 +532,7 @@ mod tests {
     fn the_same_seed_gives_the_same_requests_and_threads_differ() {
         let take = |thread| {
             let mut traffic = Traffic::new(&workload(1000, 1000, 2), thread);
-            (0..100).map(|_| traffic.next()).collect::<Vec<_>>()
+            (0..100).map(|_| traffic.draw()).collect::<Vec<_>>()
         };
         assert_eq!(take(0), take(0));
         assert_ne!(take(0), take(1));
@@ -551,7 +551,7 @@ mod tests {
                 let mut peers = HashSet::new();
                 for thread in 0..threads {
                     let mut plan = FillPlan::new(&workload(50_000, 500, 3), shape, thread, threads);
-                    while let Some(request) = plan.next() {
+                    while let Some(request) = plan.draw() {
                         let request = request.unwrap();
                         assert!(request.port != 0 && request.swarm < 500 && request.source < 3);
                         assert!(peers.insert((request.swarm, request.source, request.port)));
@@ -569,11 +569,11 @@ mod tests {
     fn a_swarm_that_outgrows_the_identities_is_an_error() {
         let mut plan = FillPlan::new(&workload(65536, 1, 1), FillShape::OneEach, 0, 1);
         let ports: HashSet<u16> = (0..65535)
-            .map(|_| plan.next().unwrap().unwrap().port)
+            .map(|_| plan.draw().unwrap().unwrap().port)
             .collect();
         assert_eq!(ports.len(), 65535);
         assert_eq!(
-            plan.next(),
+            plan.draw(),
             Some(Err(SwarmTooBig {
                 swarm: 0,
                 identities: 65535

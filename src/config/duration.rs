@@ -21,7 +21,7 @@ const UNITS: [(&str, f64); 8] = [
 /// Reads a duration: one or more numbers, each with a unit (ns, us, ms, s, m,
 /// h) and perhaps a fraction; or a plain `0`. `None` if it is anything else,
 /// negative, or longer than about 292 years (what Go can hold).
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let text = text.strip_prefix('+').unwrap_or(text);
     if text == "0" {
         return Some(Duration::ZERO);

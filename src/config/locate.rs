@@ -13,7 +13,7 @@ use std::fmt;
 
 /// One step from a value to a value inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The value of this key.
     Key(String),
     /// The item at this index, from 0.

@@ -11,10 +11,11 @@ use serde_yaml::{Mapping, Value};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The file being read, and what was found wrong so far.
-pub(super) struct File<'a> {
+pub(crate) struct File<'a> {
     text: &'a str,
     problems: RefCell<Vec<Found>>,
 }
@@ -28,7 +29,7 @@ struct Found {
 
 impl<'a> File<'a> {
     /// A file without problems.
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self {
             text,
             problems: RefCell::default(),
@@ -44,9 +45,15 @@ impl<'a> File<'a> {
         });
     }
 
+    /// What all problems say, without their places.
+    pub(crate) fn into_messages(self) -> Vec<String> {
+        let problems = self.problems.take().into_iter();
+        problems.map(|found| found.message).collect()
+    }
+
     /// All problems, placed and in the order of the file; `Ok` if there are
     /// none.
-    pub(super) fn finish(self, name: &str) -> Result<(), ConfigError> {
+    pub(crate) fn finish(self, name: &str) -> Result<(), ConfigError> {
         let mut problems: Vec<Problem> = self
             .problems
             .take()
@@ -68,7 +75,7 @@ impl<'a> File<'a> {
 }
 
 /// A mapping of the file.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     file: &'a File<'a>,
     path: Vec<Step>,
     /// `None` for a mapping that is there but empty.
@@ -79,7 +86,7 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The section that a value is; null is an empty one. Reports anything
     /// that is not a mapping.
-    pub(super) fn new(file: &'a File<'a>, path: Vec<Step>, value: &'a Value) -> Option<Self> {
+    pub(crate) fn new(file: &'a File<'a>, path: Vec<Step>, value: &'a Value) -> Option<Self> {
         let entries = match value {
             Value::Null => None,
             Value::Mapping(entries) => Some(entries),
@@ -102,19 +109,19 @@ impl<'a> Section<'a> {
     }
 
     /// Takes a value as it is. A null counts as absent.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<&'a Value> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<&'a Value> {
         self.taken.push(key);
         self.entries?.get(key).filter(|value| !value.is_null())
     }
 
     /// Takes the mapping under a key; `None` if it is absent or null.
-    pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
+    pub(crate) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
         let value = self.take(key)?;
         Section::new(self.file, self.at(key), value)
     }
 
     /// Takes a duration within a range; `whole` refuses fractions of a second.
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
@@ -152,7 +159,7 @@ impl<'a> Section<'a> {
     }
 
     /// Takes a whole number within a range, which must be within that of `T`.
-    pub(super) fn integer<T: TryFrom<u64>>(
+    pub(crate) fn integer<T: TryFrom<u64>>(
         &mut self,
         key: &'static str,
         range: RangeInclusive<u64>,
@@ -183,8 +190,30 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Takes a number that may have a fraction, above one bound and up to the
+    /// other.
+    pub(crate) fn fraction(
+        &mut self,
+        key: &'static str,
+        (above, most): (f64, f64),
+        into: &mut f64,
+    ) -> Option<()> {
+        let value = self.take(key)?;
+        match value.as_f64().filter(|read| *read > above && *read <= most) {
+            Some(read) => *into = read,
+            None => {
+                let message = format!(
+                    "{} is not a number above {above} and up to {most}",
+                    show(value)
+                );
+                return self.refuse(key, &message);
+            }
+        }
+        Some(())
+    }
+
     /// Takes true or false; also yes, no, on and off, as Chihaya does.
-    pub(super) fn boolean(&mut self, key: &'static str, into: &mut bool) -> Option<()> {
+    pub(crate) fn boolean(&mut self, key: &'static str, into: &mut bool) -> Option<()> {
         let value = self.take(key)?;
         let read = match value {
             Value::Bool(read) => Some(*read),
@@ -203,7 +232,7 @@ impl<'a> Section<'a> {
     }
 
     /// Takes a text.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<&'a str> {
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<&'a str> {
         let value = self.take(key)?;
         let text = value.as_str();
         if text.is_none() {
@@ -214,7 +243,7 @@ impl<'a> Section<'a> {
     }
 
     /// Takes one of a few words.
-    pub(super) fn choice<T: Copy>(
+    pub(crate) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -232,7 +261,7 @@ impl<'a> Section<'a> {
     }
 
     /// Takes one text or a list of texts, each with its path.
-    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<(Vec<Step>, &'a str)>> {
+    pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<(Vec<Step>, &'a str)>> {
         let value = self.take(key)?;
         let items = match value {
             Value::Sequence(items) => items.as_slice(),
@@ -255,9 +284,22 @@ impl<'a> Section<'a> {
         Some(texts)
     }
 
+    /// Takes one path or a list of paths.
+    pub(crate) fn paths(&mut self, key: &'static str) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for (path, text) in self.texts(key).into_iter().flatten() {
+            if text.is_empty() {
+                self.refuse_at(path, "is empty; name a path or remove this");
+            } else {
+                paths.push(PathBuf::from(text));
+            }
+        }
+        paths
+    }
+
     /// Takes addresses: one text or a list. An empty text by itself gives an
     /// empty list, so does an empty list.
-    pub(super) fn addresses(
+    pub(crate) fn addresses(
         &mut self,
         key: &'static str,
         into: &mut Vec<SocketAddr>,
@@ -291,12 +333,17 @@ impl<'a> Section<'a> {
 
     /// Reports a problem with the value of a key. Always `None`, so that a
     /// reader can end with it.
-    pub(super) fn refuse(&self, key: &'static str, message: &str) -> Option<()> {
+    pub(crate) fn refuse(&self, key: &'static str, message: &str) -> Option<()> {
         self.refuse_at(self.at(key), message)
     }
 
+    /// Reports a problem with the section as a whole. Always `None`.
+    pub(crate) fn refuse_all(&self, message: &str) -> Option<()> {
+        self.refuse_at(self.path.clone(), message)
+    }
+
     /// Reports a problem with the value at a path. Always `None`.
-    pub(super) fn refuse_at(&self, path: Vec<Step>, message: &str) -> Option<()> {
+    pub(crate) fn refuse_at(&self, path: Vec<Step>, message: &str) -> Option<()> {
         let message = format!("{}{message}", prefix(&path));
         self.file.report(path, Part::Value, message);
         None
@@ -304,7 +351,7 @@ impl<'a> Section<'a> {
 
     /// Whether nothing was found wrong with these keys: rules about several
     /// settings only make sense then.
-    pub(super) fn is_sound(&self, keys: &[&'static str]) -> bool {
+    pub(crate) fn is_sound(&self, keys: &[&'static str]) -> bool {
         let problems = self.file.problems.borrow();
         !keys.iter().any(|key| {
             let path = self.at(key);
@@ -313,30 +360,30 @@ impl<'a> Section<'a> {
     }
 
     /// Whether a key has a value that is not null.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         let value = self.entries.and_then(|entries| entries.get(key));
         value.is_some_and(|value| !value.is_null())
     }
 
     /// The path of a key of this section.
-    pub(super) fn at(&self, key: &str) -> Vec<Step> {
+    pub(crate) fn at(&self, key: &str) -> Vec<Step> {
         let mut path = self.path.clone();
         path.push(Step::Key(key.to_owned()));
         path
     }
 
     /// The file that this section is part of.
-    pub(super) fn file(&self) -> &'a File<'a> {
+    pub(crate) fn file(&self) -> &'a File<'a> {
         self.file
     }
 
     /// The line of the value at a path, from 1; 0 if unknown.
-    pub(super) fn line_of(&self, path: &[Step]) -> usize {
+    pub(crate) fn line_of(&self, path: &[Step]) -> usize {
         locate(self.file.text, path, Part::Value).map_or(0, |position| position.line)
     }
 
     /// Reports every key that nobody took.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let Some(entries) = self.entries else { return };
         for key in entries.keys() {
             let name = key_text(key);
@@ -359,7 +406,7 @@ impl<'a> Section<'a> {
 
 /// Whether a duration must be whole seconds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whole {
+pub(crate) enum Whole {
     /// Yes: it goes on the wire, or is kept, in seconds.
     Seconds,
     /// No.
@@ -368,7 +415,7 @@ pub(super) enum Whole {
 
 /// The known word that was most likely meant, if one is near enough: a third
 /// of the letters may be wrong.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
         .map(|&candidate| (strsim::damerau_levenshtein(word, candidate), candidate))

@@ -8,8 +8,9 @@
 //! How the text is served is `metrics_server`'s matter.
 
 use crate::bittorrent::AddressFamily;
+use crate::hook::HookKind;
 use crate::shard::stats::{
-    Action, DropReason, Outcome, Protocol, SWEEP_BUCKETS_MILLISECONDS, ShardStats,
+    Action, DropReason, Outcome, Protocol, Refusal, SWEEP_BUCKETS_MILLISECONDS, ShardStats,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -54,6 +55,7 @@ impl Collector for Snapshot {
         let mut out = Writer(encoder);
         self.process(&mut out)?;
         self.requests(&mut out)?;
+        self.hooks(&mut out)?;
         self.swarms(&mut out)?;
         self.connections(&mut out)?;
         self.shards(&mut out)?;
@@ -111,6 +113,20 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    fn hooks(&self, out: &mut Writer<'_>) -> Result {
+        let mut family = out.counters("hook_refusals", "Requests that a hook refused.")?;
+        for hook in HookKind::ALL {
+            for refusal in Refusal::ALL {
+                let labels = [("hook", hook.name()), ("refusal", refusal.name())];
+                let value = self.sum(|stats| stats.hook_refusals(*hook, refusal).get());
+                family.counter(&labels, value)?;
+            }
+        }
+        let lost = self.sum(|stats| stats.hook_events_lost.get());
+        let help = "Events for posthooks that were lost for want of room.";
+        out.counter("hook_events_lost", help, None, lost)
     }
 
     fn swarms(&self, out: &mut Writer<'_>) -> Result {

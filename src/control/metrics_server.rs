@@ -10,6 +10,11 @@
 //! The shards are not involved: what is served is made from published
 //! counters, on the threads of this module.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the endpoint's own deadlines, on a thread beside the shards"
+)]
+
 use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

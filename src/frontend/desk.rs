@@ -90,7 +90,9 @@ pub struct Desk<L, R> {
     waiting: Slab<Waiting<R>>,
     generation: u32,
     /// Exchanges and scrapes to be used again.
+    #[expect(clippy::vec_box, reason = "the boxes themselves travel over the lanes")]
     exchanges: Vec<Box<Exchange>>,
+    #[expect(clippy::vec_box, reason = "the boxes themselves wait in small entries")]
     scrapes: Vec<Box<Scrape>>,
     /// One exchange under preparation for each owner of a scrape.
     parts: Vec<Option<Box<Exchange>>>,
@@ -178,14 +180,18 @@ impl<L: Lanes, R> Desk<L, R> {
             return;
         }
         let token = self.wait(now_seconds, client, WaitingFor::Scrape(scrape));
-        let mut refused = false;
+        // Nobody is asked unless all can be: a part on its way whose credit had
+        // already come back would take the place of an answer in its lane.
+        let mut refused = self
+            .asked
+            .iter()
+            .any(|&owner| self.out[owner] >= self.credit);
         while let Some(owner) = self.asked.pop() {
             let Some(mut part) = self.parts[owner].take() else {
                 continue;
             };
             // Once one part is refused the rest need not be asked.
-            if refused || self.out[owner] >= self.credit {
-                refused = true;
+            if refused {
                 self.exchanges.push(part);
                 continue;
             }

@@ -9,6 +9,9 @@ pub mod http;
 pub mod udp;
 pub mod worker;
 
+use crate::hook::Moment;
+use crate::runtime::clock::Now;
+
 /// Who waits for an answer from another shard.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
@@ -16,4 +19,13 @@ pub enum Client {
     Udp(udp::UdpClient),
     /// A connection, unless it is gone by then.
     Http(http::ConnectionToken),
+}
+
+impl From<&Now> for Moment {
+    fn from(now: &Now) -> Self {
+        Self {
+            milliseconds: now.elapsed.as_millis() as u64,
+            unix_seconds: now.unix_seconds,
+        }
+    }
 }

@@ -10,7 +10,8 @@
 
 use super::Client;
 use super::desk::{Answer, Asked, Desk, Lanes};
-use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, ScrapeCounts};
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
+use crate::hook::{Context, Refused, Transport, Url};
 use crate::protocol::udp::{
     self, ANNOUNCE_HEADER_BYTES, AnnounceAction, AnnounceFields, ConnectionIds, ErrorText,
     ParseError, Request, ScrapeHashes,
@@ -52,6 +53,7 @@ pub struct UdpClient {
     from: LocalAddress,
     transaction_id: u32,
     action: AnnounceAction,
+    interval_seconds: u32,
 }
 
 impl std::fmt::Debug for Address {
@@ -73,6 +75,7 @@ struct Prepared {
     hash: u64,
     transaction_id: u32,
     action: AnnounceAction,
+    interval_seconds: u32,
     /// Its place in the inbox.
     at: usize,
 }
@@ -83,6 +86,8 @@ pub struct UdpFrontend {
     endpoints: Vec<Endpoint>,
     inbox: Inbox,
     prepared: Vec<Prepared>,
+    /// The hashes of a scrape, for hooks.
+    scraped: Vec<InfoHash>,
     stats: Arc<ShardStats>,
 }
 
@@ -107,6 +112,7 @@ impl UdpFrontend {
             endpoints,
             inbox: Inbox::default(),
             prepared: Vec::with_capacity(BATCH),
+            scraped: Vec::new(),
             stats,
         }
     }
@@ -134,6 +140,9 @@ impl UdpFrontend {
             self.read(endpoint, at, now, shard, desk);
         }
         for prepared in &self.prepared {
+            shard.prefetch_slot(prepared.announce.family(), prepared.hash);
+        }
+        for prepared in &self.prepared {
             shard.prefetch_peers(prepared.hash, &prepared.announce);
         }
         self.announce_prepared(endpoint, now, shard);
@@ -159,7 +168,7 @@ impl UdpFrontend {
                     let peers = &peers.compact[..peers.compact.len().min(room)];
                     let end = ANNOUNCE_HEADER_BYTES + peers.len();
                     buffer[ANNOUNCE_HEADER_BYTES..end].copy_from_slice(peers);
-                    self.settings.announce_header(buffer, client, counts)?;
+                    announce_header(buffer, client, counts)?;
                     Some(end)
                 });
                 self.stats
@@ -210,6 +219,7 @@ impl UdpFrontend {
             endpoints,
             inbox,
             prepared,
+            scraped,
             stats,
         } = self;
         let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
@@ -221,6 +231,7 @@ impl UdpFrontend {
             from: datagram.to,
             transaction_id: 0,
             action: AnnounceAction::Standard,
+            interval_seconds: settings.interval_seconds,
         };
         let source = datagram.from.ip();
         let accepts = |id| {
@@ -283,7 +294,7 @@ impl UdpFrontend {
                 ..
             } => {
                 client.action = fields.action;
-                let announce = match settings.announce(&fields, source, family) {
+                let mut announce = match settings.announce(&fields, source, family) {
                     Ok(announce) => announce,
                     Err(error) => {
                         push_error(outbox, &client, error.as_str());
@@ -291,15 +302,35 @@ impl UdpFrontend {
                         return;
                     }
                 };
+                let context = Context {
+                    url: Url::Data(fields.url_data),
+                    ..Context::bare(Transport::Udp, source)
+                };
+                if shard.hooks().judges() {
+                    match shard.before_announce(now.into(), &mut announce, &context) {
+                        Ok(effects) => {
+                            client.interval_seconds = client
+                                .interval_seconds
+                                .saturating_add(effects.extra_interval_seconds)
+                        }
+                        Err(refused) => {
+                            answer_refused(outbox, &client, &refused, action, family, stats);
+                            return;
+                        }
+                    }
+                }
                 let owner = shard.owners().owner(&announce.info_hash);
+                if shard.hooks().notes() {
+                    shard.after_announce(now.into(), &announce, &context);
+                }
                 if owner == shard.id() {
                     let hash = shard.prefetch_swarm(family, &announce.info_hash);
-                    let action = fields.action;
                     prepared.push(Prepared {
                         announce,
                         hash,
                         transaction_id,
-                        action,
+                        action: fields.action,
+                        interval_seconds: client.interval_seconds,
                         at,
                     });
                     return;
@@ -313,6 +344,18 @@ impl UdpFrontend {
             }
             Request::Scrape { info_hashes, .. } => {
                 let hashes = info_hashes.truncated(settings.scrape_limit(family));
+                if shard.hooks().judges() {
+                    scraped.clear();
+                    if shard.hooks().wants().scrapes {
+                        scraped.extend(hashes.iter());
+                    }
+                    let context = Context::bare(Transport::Udp, source);
+                    let result = shard.before_scrape(now.into(), scraped, &context);
+                    if let Err(refused) = result {
+                        answer_refused(outbox, &client, &refused, action, family, stats);
+                        return;
+                    }
+                }
                 scrape(hashes, client, now, family, shard, desk, outbox, stats);
             }
         }
@@ -321,11 +364,11 @@ impl UdpFrontend {
     /// The last step: announces what was prepared and encodes the replies.
     fn announce_prepared(&mut self, endpoint: usize, now: &Now, shard: &mut Shard) {
         let Self {
-            settings,
             endpoints,
             inbox,
             prepared,
             stats,
+            ..
         } = self;
         let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
         for prepared in &*prepared {
@@ -346,7 +389,7 @@ impl UdpFrontend {
                     buffer,
                     prepared.action,
                     prepared.transaction_id,
-                    settings.interval_seconds,
+                    prepared.interval_seconds,
                     counts.incomplete,
                     counts.complete,
                 )
@@ -386,23 +429,22 @@ impl UdpSettings {
         let room = self.max_packet_bytes[family.index()] - udp::SCRAPE_HEADER_BYTES;
         self.max_scrape_hashes.min(room / udp::SCRAPE_ENTRY_BYTES)
     }
+}
 
-    fn announce_header(
-        &self,
-        buffer: &mut [u8],
-        client: &UdpClient,
-        counts: &AnnounceCounts,
-    ) -> Option<usize> {
-        udp::write_announce_header(
-            buffer,
-            client.action,
-            client.transaction_id,
-            self.interval_seconds,
-            counts.incomplete,
-            counts.complete,
-        )
-        .ok()
-    }
+fn announce_header(
+    buffer: &mut [u8],
+    client: &UdpClient,
+    counts: &AnnounceCounts,
+) -> Option<usize> {
+    udp::write_announce_header(
+        buffer,
+        client.action,
+        client.transaction_id,
+        client.interval_seconds,
+        counts.incomplete,
+        counts.complete,
+    )
+    .ok()
 }
 
 /// Peers written one behind the other into a datagram.
@@ -471,6 +513,24 @@ fn push_error(outbox: &mut Outbox, client: &UdpClient, text: &str) {
     outbox.push(client.to, client.from, |buffer| {
         udp::write_error(buffer, client.transaction_id, text).ok()
     });
+}
+
+/// Answers a request that a hook refused, if it is to have an answer.
+fn answer_refused(
+    outbox: &mut Outbox,
+    client: &UdpClient,
+    refused: &Refused,
+    action: Action,
+    family: AddressFamily,
+    stats: &ShardStats,
+) {
+    match refused.failure {
+        Some(failure) => {
+            push_error(outbox, client, failure.reason);
+            stats.reply(Protocol::Udp, action, family, Outcome::Error);
+        }
+        None => stats.dropped(Protocol::Udp, DropReason::Hook),
+    }
 }
 
 const fn drop_reason(reason: udp::DropReason) -> DropReason {

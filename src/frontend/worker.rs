@@ -268,6 +268,7 @@ impl Worker {
     }
 
     fn tick(&mut self, now: &Now, since: Duration) {
+        self.shard.tick_hooks(now.seconds, now.into());
         let before = self.clock.elapsed();
         let report = self.shard.tick(now.seconds, since.as_millis() as u64);
         let took = self.clock.elapsed().saturating_sub(before).as_nanos() as u64;

@@ -9,6 +9,8 @@ pub mod owner;
 pub mod stats;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
+use crate::hook::selection::{Selected, Selector, StoredIp};
+use crate::hook::{Chain, Context, Effects, Mailbox, Moment, Refused, ShardHooks};
 use crate::swarm::{
     Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random, Stored,
     StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
@@ -38,18 +40,18 @@ pub struct ShardSettings {
 
 /// The swarms of both families, in the form that the settings ask for.
 enum Swarms {
-    Plain(SwarmStore<Peer4>, SwarmStore<Peer6>),
-    WithIds(SwarmStore<Peer4WithId>, SwarmStore<Peer6WithId>),
+    Plain(Selected<Peer4>, Selected<Peer6>),
+    WithIds(Selected<Peer4WithId>, Selected<Peer6WithId>),
 }
 
 /// Runs `$body` with `$store` bound to the store of `$family`.
 macro_rules! with_store {
     ($swarms:expr, $family:expr, |$store:ident| $body:expr) => {
         match (&mut $swarms, $family) {
-            (Swarms::Plain($store, _), AddressFamily::V4) => $body,
-            (Swarms::Plain(_, $store), AddressFamily::V6) => $body,
-            (Swarms::WithIds($store, _), AddressFamily::V4) => $body,
-            (Swarms::WithIds(_, $store), AddressFamily::V6) => $body,
+            (Swarms::Plain(Selected { store: $store, .. }, _), AddressFamily::V4) => $body,
+            (Swarms::Plain(_, Selected { store: $store, .. }), AddressFamily::V6) => $body,
+            (Swarms::WithIds(Selected { store: $store, .. }, _), AddressFamily::V4) => $body,
+            (Swarms::WithIds(_, Selected { store: $store, .. }), AddressFamily::V6) => $body,
         }
     };
 }
@@ -65,6 +67,11 @@ pub struct Shard {
     sweep_seconds: u32,
     /// How fast each family is swept.
     pace: [Pace; AddressFamily::ALL.len()],
+    /// How long a peer can stay after its last announce.
+    longest_stay_seconds: u32,
+    chain: Chain,
+    selector: Selector,
+    mailbox: Arc<Mailbox>,
     stats: Arc<ShardStats>,
 }
 
@@ -86,12 +93,12 @@ impl Shard {
         let (a, b) = (random.next_u64(), random.next_u64());
         let swarms = match settings.peer_ids {
             false => Swarms::Plain(
-                SwarmStore::new(swarm_settings, a),
-                SwarmStore::new(swarm_settings, b),
+                Selected::new(swarm_settings, a),
+                Selected::new(swarm_settings, b),
             ),
             true => Swarms::WithIds(
-                SwarmStore::new(swarm_settings, a),
-                SwarmStore::new(swarm_settings, b),
+                Selected::new(swarm_settings, a),
+                Selected::new(swarm_settings, b),
             ),
         };
         Self {
@@ -105,8 +112,78 @@ impl Shard {
             random,
             sweep_seconds: settings.sweep_seconds.max(1),
             pace: Default::default(),
+            // Twice, for the granularity of ages and a sweep that is late.
+            longest_stay_seconds: settings
+                .peer_lifetime_seconds
+                .saturating_add(settings.sweep_seconds)
+                .saturating_mul(2),
+            chain: Chain::default(),
+            selector: Selector::default(),
+            mailbox: Mailbox::new(),
             stats,
         }
+    }
+
+    /// Takes hooks, instead of those it has.
+    pub fn set_hooks(&mut self, hooks: ShardHooks) {
+        self.chain = hooks.chain;
+        self.selector.set(hooks.selection);
+    }
+
+    /// Where new hooks may be left while the shard runs.
+    #[must_use]
+    pub const fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// The hooks on requests that arrive here.
+    #[must_use]
+    #[inline]
+    pub const fn hooks(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Asks the hooks about an announce that arrived here, whoever owns it.
+    ///
+    /// # Errors
+    /// The refusal; it is counted.
+    pub fn before_announce(
+        &mut self,
+        now: Moment,
+        announce: &mut Announce,
+        context: &Context<'_>,
+    ) -> Result<Effects, Refused> {
+        let result = self.chain.before_announce(now, announce, context);
+        result.inspect_err(|refused| self.stats.hook_refusal(refused))
+    }
+
+    /// Asks the hooks about a scrape that arrived here.
+    ///
+    /// # Errors
+    /// The refusal; it is counted.
+    pub fn before_scrape(
+        &mut self,
+        now: Moment,
+        hashes: &[InfoHash],
+        context: &Context<'_>,
+    ) -> Result<(), Refused> {
+        let result = self.chain.before_scrape(now, hashes, context);
+        result.inspect_err(|refused| self.stats.hook_refusal(refused))
+    }
+
+    /// Tells the posthooks of an announce that arrived here and was accepted.
+    pub fn after_announce(&mut self, now: Moment, announce: &Announce, context: &Context<'_>) {
+        self.chain.after_announce(now, announce, context);
+    }
+
+    /// Gives the hooks their turn; about ten times a second.
+    pub fn tick_hooks(&mut self, now_seconds: u32, now: Moment) {
+        if let Some(hooks) = self.mailbox.take() {
+            self.set_hooks(*hooks);
+        }
+        self.chain.tick(now);
+        self.selector.tick(now_seconds, self.longest_stay_seconds);
+        self.stats.hook_events_lost.set(self.chain.lost());
     }
 
     /// Which shard this is.
@@ -134,20 +211,27 @@ impl Shard {
     pub fn prefetch_swarm(&mut self, family: AddressFamily, info_hash: &InfoHash) -> u64 {
         with_store!(self.swarms, family, |store| {
             let hash = store.hash(info_hash);
-            store.prefetch_slot(hash);
+            store.prefetch_group(hash);
             hash
         })
     }
 
     /// The second step, once the first had time to arrive: begins to fetch the
+    /// swarm's slot.
+    #[inline]
+    pub fn prefetch_slot(&mut self, family: AddressFamily, hash: u64) {
+        with_store!(self.swarms, family, |store| store.prefetch_slot(hash));
+    }
+
+    /// The third step, once the second had time to arrive: begins to fetch the
     /// swarm's peers.
     #[inline]
     pub fn prefetch_peers(&mut self, hash: u64, announce: &Announce) {
         match (&self.swarms, announce.ip) {
-            (Swarms::Plain(store, _), IpAddr::V4(ip)) => prefetch_in(store, hash, ip, announce),
-            (Swarms::Plain(_, store), IpAddr::V6(ip)) => prefetch_in(store, hash, ip, announce),
-            (Swarms::WithIds(store, _), IpAddr::V4(ip)) => prefetch_in(store, hash, ip, announce),
-            (Swarms::WithIds(_, store), IpAddr::V6(ip)) => prefetch_in(store, hash, ip, announce),
+            (Swarms::Plain(v4, _), IpAddr::V4(ip)) => prefetch_in(&v4.store, hash, ip, announce),
+            (Swarms::Plain(_, v6), IpAddr::V6(ip)) => prefetch_in(&v6.store, hash, ip, announce),
+            (Swarms::WithIds(v4, _), IpAddr::V4(ip)) => prefetch_in(&v4.store, hash, ip, announce),
+            (Swarms::WithIds(_, v6), IpAddr::V6(ip)) => prefetch_in(&v6.store, hash, ip, announce),
         }
     }
 
@@ -162,9 +246,11 @@ impl Shard {
         output: &mut impl PeerOutput,
     ) -> AnnounceCounts {
         let (capacity, random) = (&mut self.capacity, &mut self.random);
+        let selector = &mut self.selector;
         let (counts, stored) = match (&mut self.swarms, announce.ip) {
             (Swarms::Plain(store, _), IpAddr::V4(ip)) => announce_to(
                 store,
+                selector,
                 now_seconds,
                 hash,
                 ip,
@@ -175,6 +261,7 @@ impl Shard {
             ),
             (Swarms::Plain(_, store), IpAddr::V6(ip)) => announce_to(
                 store,
+                selector,
                 now_seconds,
                 hash,
                 ip,
@@ -185,6 +272,7 @@ impl Shard {
             ),
             (Swarms::WithIds(store, _), IpAddr::V4(ip)) => announce_to(
                 store,
+                selector,
                 now_seconds,
                 hash,
                 ip,
@@ -195,6 +283,7 @@ impl Shard {
             ),
             (Swarms::WithIds(_, store), IpAddr::V6(ip)) => announce_to(
                 store,
+                selector,
                 now_seconds,
                 hash,
                 ip,
@@ -359,8 +448,9 @@ fn prefetch_in<P: StoredPeer>(store: &SwarmStore<P>, hash: u64, ip: P::Ip, annou
     reason = "the borrows of a shard, taken apart"
 )]
 #[inline]
-fn announce_to<P: StoredPeer>(
-    store: &mut SwarmStore<P>,
+fn announce_to<P: StoredPeer<Ip: StoredIp>>(
+    store: &mut Selected<P>,
+    selector: &mut Selector,
     now_seconds: u32,
     hash: u64,
     ip: P::Ip,
@@ -376,12 +466,12 @@ fn announce_to<P: StoredPeer>(
         is_seeder: announce.is_seeder(),
         num_want: announce.num_want,
     };
-    let outcome = store.announce(
+    let outcome = selector.announce(
         now_seconds,
         hash,
         &request,
-        capacity,
-        random,
+        store,
+        (capacity, random),
         &mut Sink(output),
     );
     (outcome.counts, outcome.stored)

@@ -10,6 +10,7 @@
 //! are left to `control::metrics`.
 
 use crate::bittorrent::AddressFamily;
+use crate::hook::{HookKind, Refused};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Upper bounds of the sweep histogram's buckets in milliseconds, those that
@@ -29,11 +30,14 @@ pub struct ShardStats {
     drops: [[Counter; DropReason::ALL.len()]; Protocol::ALL.len()],
     cross_shard_requests: [Counter; Protocol::ALL.len()],
     families: [FamilyStats; AddressFamily::ALL.len()],
+    hook_refusals: [[Counter; Refusal::ALL.len()]; HookKind::COUNT],
 
     /// Announces answered without keeping the peer: no room (`max_peers`).
     pub peers_not_stored: Counter,
     /// Announces answered without keeping the swarm: no room (`max_swarms`).
     pub swarms_not_stored: Counter,
+    /// Events that posthooks have lost for want of room.
+    pub hook_events_lost: Gauge,
     /// HTTP connections accepted since the start.
     pub connections_accepted: Counter,
     /// HTTP connections open now.
@@ -140,6 +144,23 @@ impl ShardStats {
     #[inline]
     pub fn cross_shard_requests(&self, protocol: Protocol) -> &Counter {
         &self.cross_shard_requests[protocol as usize]
+    }
+
+    /// Counts one request that a hook refused.
+    #[inline]
+    pub fn hook_refusal(&self, refused: &Refused) {
+        let refusal = match refused.failure {
+            Some(_) => Refusal::Fail,
+            None => Refusal::Drop,
+        };
+        self.hook_refusals(refused.by, refusal).add(1);
+    }
+
+    /// The counter of such refusals.
+    #[must_use]
+    #[inline]
+    pub fn hook_refusals(&self, by: HookKind, refusal: Refusal) -> &Counter {
+        &self.hook_refusals[by as usize][refusal as usize]
     }
 
     /// What is counted per address family.
@@ -302,6 +323,16 @@ label! {
         Ok = "ok",
         /// With an error or a failure reason.
         Error = "error",
+    }
+}
+
+label! {
+    /// How a hook refused a request.
+    Refusal {
+        /// With a failure reason.
+        Fail = "fail",
+        /// Without an answer.
+        Drop = "drop",
     }
 }
 

@@ -7,10 +7,10 @@
 //!   segment splits in two by its next bit (extendible hashing); the directory
 //!   itself is four bytes per segment or so.
 //! - A segment owns up to `BLOCKS` blocks of `GROUPS` groups of eight entries.
-//!   It grows by one block when it is nine tenths full, so its load stays
-//!   between 0.8 and 0.9 and a growth moves at most `BLOCKS * GROUPS * 8`
-//!   entries. All blocks of a table have one size: the allocator reuses them
-//!   without holes.
+//!   It grows by one or two blocks when it is nine tenths full, so its load
+//!   stays between 0.72 and 0.9 (once it has a few blocks) and a growth moves
+//!   at most `BLOCKS * GROUPS * 8` entries. All blocks of a table have one
+//!   size: the allocator reuses them without holes.
 //! - Each entry has a control byte (seven bits of the hash, or "empty"); the
 //!   eight of a group are compared at once as one number. An entry lies in its
 //!   home group, or in the first later group with room (wrapping inside the
@@ -30,8 +30,8 @@ const LANES: usize = 8;
 /// Control bytes of a group without entries.
 const ALL_EMPTY: u64 = 0x8080_8080_8080_8080;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
-/// Segments never split beyond this many hash bits; one that holds more
-/// entries then (more than a thousand million, or a broken hash) just grows.
+/// Segments never split beyond this many hash bits, but just grow then: with
+/// more than a thousand million entries, or a broken hash.
 const MAX_DEPTH: u32 = 20;
 /// A segment grows when it would be fuller than this, in percent: above it,
 /// chains of full groups get long.
@@ -131,8 +131,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
             }
             let blocks = segment.block_count();
             if blocks < BLOCKS || segment.depth >= MAX_DEPTH {
-                // By a quarter in the end; the last growth before a split may
-                // be smaller. At the greatest depth nothing else is left.
+                // One block, from eight on two: a seventh to a quarter.
                 let more = (1 + blocks / 8).min(BLOCKS.saturating_sub(blocks).max(1));
                 segment.rebuild(blocks + more, &hasher);
                 self.blocks += more;

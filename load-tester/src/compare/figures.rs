@@ -1,11 +1,10 @@
 //! The figures: which servers, which load, which number.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::servers::{Programs, Running, Server, Setup, StartError};
+use super::servers::{Programs, Running, Server, Setup, StartError, cross_shard};
 use super::tables::{Figure, Row};
 use super::{CompareArgs, FigureName};
 use crate::config::{Pace, RunConfig, Target};
@@ -573,22 +572,6 @@ fn not_started(figures: &mut [&mut Figure], server: Server, error: &StartError) 
             .row(server.name(), server.is_limit())
             .note(error.to_string());
     }
-}
-
-/// Sum of karuta's metrics whose names speak of cross-shard requests.
-fn cross_shard(metrics: SocketAddr) -> Option<u64> {
-    let mut stream = TcpStream::connect_timeout(&metrics, Duration::from_secs(1)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut text = String::new();
-    let _ = stream.read_to_string(&mut text);
-    let counts: Vec<f64> = text
-        .lines()
-        .filter(|line| !line.starts_with('#') && line.contains("cross_shard"))
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-        .collect();
-    (!counts.is_empty()).then(|| counts.iter().sum::<f64>() as u64)
 }
 
 /// A running mean.

@@ -2,6 +2,7 @@
 //! how long it may stay.
 
 use crate::bittorrent::AddressFamily;
+use crate::hook::Effects;
 use crate::runtime::reactor::Interest;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -16,6 +17,8 @@ pub(super) struct ReplyForm {
     pub family: AddressFamily,
     /// The client's address, if it is to be told (BEP 24).
     pub external_ip: Option<IpAddr>,
+    /// What hooks have changed.
+    pub effects: Effects,
 }
 
 /// What a connection is about to do.

@@ -6,7 +6,7 @@
 //! the epoll. Requests of one connection are answered in their order: while
 //! one waits for another shard, those behind it stay unread.
 //!
-//! Bounds: `max_connections`, `max_request_bytes` for each, [`MOST_UNWRITTEN`]
+//! Bounds: `max_connections`, `max_request_bytes` for each, `MOST_UNWRITTEN`
 //! of answers for each, and a deadline for everything a client may delay.
 
 mod connection;
@@ -15,6 +15,7 @@ mod request;
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
+use crate::hook::Effects;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
@@ -358,6 +359,7 @@ impl HttpFrontend {
                 peer_ids: false,
                 family: AddressFamily::of(&peer),
                 external_ip: None,
+                effects: Effects::default(),
             },
             interest: None,
             ended: false,

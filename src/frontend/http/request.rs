@@ -5,8 +5,10 @@ use super::{ConnectionToken, HttpFrontend, HttpSettings, Turn};
 use crate::bittorrent::{AddressFamily, AnnounceCounts};
 use crate::frontend::Client;
 use crate::frontend::desk::{Answer, Asked, Lanes};
+use crate::hook::{self, Context, Effects, Transport, Url};
 use crate::protocol::http::{
-    self as wire, AnnounceQuery, AnnounceReply, Failure, Head, Method, RouteKind, Status,
+    self as wire, AnnounceQuery, AnnounceReply, ClaimedAddresses, Failure, Head, Method, RetryIn,
+    RouteKind, RouteMatch, Status,
 };
 use crate::shard::exchange::PeerList;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
@@ -34,6 +36,7 @@ impl HttpFrontend {
             peer_ids: false,
             family,
             external_ip: None,
+            effects: Effects::default(),
         };
         self.connections[at].body_follows |= head.has_body;
         let route = self.settings.routes.find(head.path).map(|route| route.kind);
@@ -46,7 +49,7 @@ impl HttpFrontend {
         self.stats.request(Protocol::Http, action, family);
         let result = match action {
             Action::Announce => self.announce(at, head, peer, turn),
-            Action::Scrape => self.scrape(at, head, family, turn),
+            Action::Scrape => self.scrape(at, head, peer, turn),
             _ => {
                 let ok = self.other(head, keep_alive);
                 let outcome = if ok { Outcome::Ok } else { Outcome::Error };
@@ -62,9 +65,14 @@ impl HttpFrontend {
                 self.answered(at, keep_alive);
             }
             Ok(Handled::Waiting) => self.connections[at].phase = Phase::Waiting,
-            Err(reason) => {
+            Err(Denied(None)) => {
+                self.stats.dropped(Protocol::Http, DropReason::Hook);
+                self.answered(at, false);
+            }
+            Err(Denied(Some(failure))) => {
                 let response = wire::begin_response(&mut self.out, Status::Ok, keep_alive);
-                wire::write_failure(&mut self.out, reason, None);
+                let retry_in = failure.interval_seconds.map(RetryIn::Seconds);
+                wire::write_failure(&mut self.out, failure.reason, retry_in);
                 response.finish(&mut self.out);
                 self.stats
                     .reply(Protocol::Http, action, family, Outcome::Error);
@@ -101,18 +109,33 @@ impl HttpFrontend {
         head: &Head<'_>,
         peer: IpAddr,
         turn: &mut Turn<'_, L>,
-    ) -> Result<Handled, &'static str> {
+    ) -> Result<Handled, Denied> {
         let query =
-            wire::parse_announce(head.query, self.settings.num_want).map_err(Failure::as_str)?;
+            wire::parse_announce(head.query, self.settings.num_want).map_err(Denied::because_of)?;
         let ip = wire::resolve_address(
             &query.claimed,
             self.settings.allow_ip_spoofing,
             head.real_ip,
             peer,
         )
-        .map_err(Failure::as_str)?;
-        let announce = query.to_announce(ip);
-        let form = self.form(at, &query, ip);
+        .map_err(Denied::because_of)?;
+        let mut announce = query.to_announce(ip);
+        let mut effects = Effects::default();
+        let hooks = turn.shard.hooks();
+        let (judges, notes) = (hooks.judges(), hooks.notes());
+        if judges || notes {
+            let source = self.source(head, peer)?;
+            let route = self.settings.routes.find(head.path);
+            let context = context(head, source, route.as_ref());
+            let now = turn.now.into();
+            if judges {
+                effects = turn.shard.before_announce(now, &mut announce, &context)?;
+            }
+            if notes {
+                turn.shard.after_announce(now, &announce, &context);
+            }
+        }
+        let form = self.form(at, &query, announce.ip, effects);
         let owner = turn.shard.owners().owner(&announce.info_hash);
         if owner == turn.shard.id() {
             self.peers.clear();
@@ -133,7 +156,7 @@ impl HttpFrontend {
             Asked::Waiting => Ok(Handled::Waiting),
             Asked::Refused => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
-                Err(OVERLOADED)
+                Err(Denied::for_reason(OVERLOADED))
             }
         }
     }
@@ -142,15 +165,23 @@ impl HttpFrontend {
         &mut self,
         at: usize,
         head: &Head<'_>,
-        family: AddressFamily,
+        peer: IpAddr,
         turn: &mut Turn<'_, L>,
-    ) -> Result<Handled, &'static str> {
+    ) -> Result<Handled, Denied> {
+        let family = AddressFamily::of(&peer);
         self.hashes.clear();
         let hashes = &mut self.hashes;
         wire::parse_scrape(head.query, self.settings.max_scrape_hashes, |hash| {
             hashes.push(hash)
         })
-        .map_err(Failure::as_str)?;
+        .map_err(Denied::because_of)?;
+        if turn.shard.hooks().judges() {
+            let source = self.source(head, peer)?;
+            let route = self.settings.routes.find(head.path);
+            let context = context(head, source, route.as_ref());
+            let now = turn.now.into();
+            turn.shard.before_scrape(now, &self.hashes, &context)?;
+        }
         let (id, owners) = (turn.shard.id(), *turn.shard.owners());
         if self.hashes.iter().any(|hash| owners.owner(hash) != id) {
             self.stats.cross_shard_request(Protocol::Http);
@@ -175,7 +206,7 @@ impl HttpFrontend {
                     result = Ok(Handled::Answered);
                 } else {
                     stats.dropped(Protocol::Http, DropReason::LaneFull);
-                    result = Err(OVERLOADED);
+                    result = Err(Denied::for_reason(OVERLOADED));
                 }
             },
         );
@@ -190,13 +221,63 @@ impl HttpFrontend {
     }
 
     /// Remembers how the announce in hand is to be answered.
-    fn form(&mut self, at: usize, query: &AnnounceQuery<'_>, ip: IpAddr) -> ReplyForm {
+    fn form(
+        &mut self,
+        at: usize,
+        query: &AnnounceQuery<'_>,
+        ip: IpAddr,
+        effects: Effects,
+    ) -> ReplyForm {
         let form = &mut self.connections[at].form;
         form.compact = query.compact;
         form.peer_ids = !query.no_peer_id;
         form.family = AddressFamily::of(&ip);
         form.external_ip = self.settings.external_ip.then_some(ip);
+        form.effects = effects;
         *form
+    }
+
+    /// Who sent a request, for hooks: not what it claims.
+    fn source(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Denied> {
+        wire::resolve_address(&ClaimedAddresses::default(), false, head.real_ip, peer)
+            .map_err(Denied::because_of)
+    }
+}
+
+/// What hooks are told of a request.
+fn context<'a>(
+    head: &Head<'a>,
+    source: IpAddr,
+    route: Option<&'a RouteMatch<'a, 'a>>,
+) -> Context<'a> {
+    Context {
+        transport: Transport::Http,
+        source,
+        url: Url::Query(head.query),
+        route: route.map(|route| &route.parameters),
+        authorization: head.authorization,
+    }
+}
+
+/// Why a request is not served; `None` for no answer at all.
+pub(super) struct Denied(Option<hook::Failure>);
+
+impl Denied {
+    const fn for_reason(reason: &'static str) -> Self {
+        Self(Some(hook::Failure {
+            reason,
+            interval_seconds: None,
+        }))
+    }
+
+    const fn because_of(failure: Failure) -> Self {
+        Self::for_reason(failure.as_str())
+    }
+}
+
+impl From<hook::Refused> for Denied {
+    fn from(refused: hook::Refused) -> Self {
+        Self(refused.failure)
     }
 }
 
@@ -219,8 +300,12 @@ pub(super) fn write_announce(
     let ids: &[u8] = if form.peer_ids { &peers.ids } else { &[] };
     let mut reply = AnnounceReply {
         counts,
-        interval_seconds: settings.interval_seconds,
-        min_interval_seconds: settings.min_interval_seconds,
+        interval_seconds: settings
+            .interval_seconds
+            .saturating_add(form.effects.extra_interval_seconds),
+        min_interval_seconds: settings
+            .min_interval_seconds
+            .saturating_add(form.effects.extra_min_interval_seconds),
         external_ip: form.external_ip,
         ..AnnounceReply::default()
     };

@@ -70,6 +70,8 @@ pub struct Head<'a> {
     pub has_body: bool,
     /// The first value of [`HeadOptions::real_ip_header`].
     pub real_ip: Option<&'a [u8]>,
+    /// The first value of `Authorization` (RFC 9110, section 11.6.2).
+    pub authorization: Option<&'a [u8]>,
 }
 
 /// Why a head cannot be served.
@@ -153,6 +155,7 @@ pub fn parse_head<'a>(
         keep_alive: reusable && !fields.has_body,
         has_body: fields.has_body,
         real_ip: fields.real_ip,
+        authorization: fields.authorization,
     }))
 }
 
@@ -164,6 +167,7 @@ struct Fields<'a> {
     asks_close: bool,
     asks_keep_alive: bool,
     real_ip: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -200,6 +204,8 @@ impl<'a> Fields<'a> {
                 || name.eq_ignore_ascii_case("expect")
             {
                 fields.has_body = true;
+            } else if name.eq_ignore_ascii_case("authorization") {
+                fields.authorization.get_or_insert(header.value);
             }
         }
         Ok(fields)
@@ -258,6 +264,7 @@ mod tests {
             keep_alive: true,
             has_body: false,
             real_ip: Some(b"192.0.2.1"),
+            authorization: None,
         };
         assert_eq!(complete(text), expected);
     }

@@ -252,6 +252,9 @@ fn write_peer(writer: &mut Writer<'_>, address: IpAddr, id: Option<&[u8; 20]>, p
 pub enum RetryIn {
     /// After so many minutes.
     Minutes(u32),
+    /// After so many seconds: as the interval of the reply too, which is what
+    /// clients that do not know BEP 31 go by.
+    Seconds(u32),
     /// Never: the tracker will not serve this torrent.
     Never,
 }
@@ -264,8 +267,15 @@ pub fn write_failure(out: &mut Vec<u8>, reason: &str, retry_in: Option<RetryIn>)
     writer.key(b"failure reason");
     writer.bytes(reason.as_bytes());
     if let Some(retry_in) = retry_in {
+        if let RetryIn::Seconds(seconds) = retry_in {
+            writer.key(b"interval");
+            writer.unsigned(seconds.into());
+            writer.key(b"min interval");
+            writer.unsigned(seconds.into());
+        }
         writer.key(b"retry in");
         match retry_in {
+            RetryIn::Seconds(seconds) => writer.unsigned(seconds.div_ceil(60).into()),
             RetryIn::Minutes(minutes) => writer.unsigned(minutes.into()),
             RetryIn::Never => writer.bytes(b"never"),
         }

@@ -5,8 +5,10 @@
 //! in use is an error before anything runs, and the kernel's steering program
 //! names sockets by the order in which their group was bound.
 
-use crate::bittorrent::AddressFamily;
-use crate::config::{Config, Steering};
+mod sockets;
+
+use crate::config::Config;
+use crate::control::background::Background;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::signals::SignalListener;
@@ -14,6 +16,7 @@ use crate::frontend::desk::Desk;
 use crate::frontend::http::{HttpFrontend, HttpSettings};
 use crate::frontend::udp::{UdpFrontend, UdpSettings};
 use crate::frontend::worker::{Stop, TICK, Worker};
+use crate::hook::{Mailbox, Plan};
 use crate::protocol::http::{NumWantLimits, Routes};
 use crate::protocol::udp::ConnectionIds;
 use crate::runtime::clock::Clock;
@@ -23,12 +26,13 @@ use crate::runtime::reactor::Reactor;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
 use crate::shard::{Shard, ShardSettings};
-use crate::sys::{self, socket::UdpOptions};
+use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use sockets::{Sockets, bind_remedy};
 use std::fmt;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Why the tracker could not start: one line, with the remedy.
@@ -49,6 +53,7 @@ pub struct Tracker {
     ended: Receiver<io::Result<()>>,
     shards: usize,
     metrics: Vec<MetricsServer>,
+    hooks: Mutex<RunningHooks>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
     /// The HTTP addresses that are served, with the ports that were taken.
@@ -101,6 +106,8 @@ impl Tracker {
             .collect();
         let clock = Clock::start();
         let settings = Settings::new(config, &seeds)?;
+        let (hooks, background) = start_hooks(config, shards, seeds.hooks)?;
+        let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
 
         let (udp, http) = (
@@ -111,14 +118,12 @@ impl Tracker {
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
             let shard_stats = stats[id].clone();
+            let seed = seeds.shards[id];
+            let mut shard = Shard::new(id, owners, &settings.shard, seed, shard_stats.clone());
+            shard.set_hooks(hooks.shard(id));
+            mailboxes.push(shard.mailbox().clone());
             let worker = WorkerParts {
-                shard: Shard::new(
-                    id,
-                    owners,
-                    &settings.shard,
-                    seeds.shards[id],
-                    shard_stats.clone(),
-                ),
+                shard,
                 udp: settings.udp.clone().map(|settings| {
                     UdpFrontend::new(settings, sockets.take_udp(id), shard_stats.clone())
                 }),
@@ -139,6 +144,11 @@ impl Tracker {
             ended,
             shards,
             metrics,
+            hooks: Mutex::new(RunningHooks {
+                background,
+                mailboxes,
+                seed: seeds.hooks,
+            }),
             udp,
             http,
             metrics_addresses,
@@ -203,6 +213,31 @@ impl Tracker {
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 
+    /// Reads the files again that hooks use, as SIGHUP asks for. Returns at
+    /// once; what came of it is logged.
+    pub fn reread_lists(&self) {
+        self.running_hooks().background.reread();
+    }
+
+    /// Runs the hooks of another configuration from the next tick on. Nothing
+    /// else of it is looked at.
+    ///
+    /// # Errors
+    /// Why a hook cannot start; then everything stays as it was.
+    pub fn reload_hooks(&self, config: &Config) -> Result<(), StartError> {
+        let mut running = self.running_hooks();
+        let (hooks, background) = start_hooks(config, self.shards, running.seed)?;
+        for (id, mailbox) in running.mailboxes.iter().enumerate() {
+            mailbox.put(hooks.shard(id));
+        }
+        running.background = background;
+        Ok(())
+    }
+
+    fn running_hooks(&self) -> MutexGuard<'_, RunningHooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What stops it from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
@@ -243,6 +278,25 @@ impl Tracker {
     }
 }
 
+/// What hooks need beside the shards.
+struct RunningHooks {
+    background: Background,
+    mailboxes: Vec<Arc<Mailbox>>,
+    seed: u64,
+}
+
+fn start_hooks(
+    config: &Config,
+    shards: usize,
+    seed: u64,
+) -> Result<(Plan, Background), StartError> {
+    let (plan, services) = Plan::new(&config.prehooks, &config.posthooks, shards, seed)
+        .map_err(|error| StartError(error.to_string()))?;
+    let background = Background::start(services)
+        .map_err(|error| out_of("threads or file descriptors", &error))?;
+    Ok((plan, background))
+}
+
 /// How many shards there are and where they run.
 struct Cores {
     shards: usize,
@@ -274,27 +328,27 @@ impl Cores {
 struct Seeds {
     owner_key: u32,
     connection_key: [u8; 16],
+    hooks: u64,
     shards: Vec<u64>,
 }
 
 impl Seeds {
     fn draw(shards: usize) -> Result<Self, StartError> {
-        let mut bytes = vec![0u8; 20 + shards * 8];
+        let mut bytes = vec![0u8; 28 + shards * 8];
         getrandom::fill(&mut bytes)
             .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
         let (key, rest) = bytes.split_at(4);
         let (connection_key, rest) = rest.split_at(16);
+        let (hooks, rest) = rest.split_at(8);
+        let number = |bytes: &[u8]| {
+            let next = |number, &byte| number << 8 | u64::from(byte);
+            bytes.iter().fold(0, next)
+        };
         Ok(Self {
             owner_key: key.iter().fold(0, |key, &byte| key << 8 | u32::from(byte)),
             connection_key: std::array::from_fn(|at| connection_key[at]),
-            shards: rest
-                .chunks_exact(8)
-                .map(|chunk| {
-                    chunk
-                        .iter()
-                        .fold(0, |seed, &byte| seed << 8 | u64::from(byte))
-                })
-                .collect(),
+            hooks: number(hooks),
+            shards: rest.chunks_exact(8).map(number).collect(),
         })
     }
 }
@@ -364,193 +418,6 @@ impl Settings {
 fn whole_seconds(duration: Duration) -> u32 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     u32::try_from(seconds).unwrap_or(u32::MAX)
-}
-
-/// Every listening socket, `[address][shard]`, until the shards take theirs.
-#[derive(Default)]
-struct Sockets {
-    udp_addresses: Vec<SocketAddr>,
-    http_addresses: Vec<SocketAddr>,
-    udp: Vec<Vec<Option<UdpSocket>>>,
-    http: Vec<Vec<Option<TcpListener>>>,
-}
-
-impl Sockets {
-    fn bind(config: &Config, shards: usize) -> Result<Self, StartError> {
-        let mut sockets = Self::default();
-        if let Some(udp) = &config.udp {
-            for &address in &udp.addr {
-                let options = UdpOptions {
-                    receive_buffer_bytes: udp.receive_buffer_bytes,
-                    send_buffer_bytes: udp.send_buffer_bytes,
-                    packet_info: address.ip().is_unspecified(),
-                };
-                let bind = |address| sys::socket::udp(address, options);
-                let Some(group) = bind_group(
-                    "udp",
-                    address,
-                    false,
-                    shards,
-                    udp.addr.len(),
-                    bind,
-                    UdpSocket::local_addr,
-                )?
-                else {
-                    continue;
-                };
-                if let Some(first) = group.sockets.first().and_then(Option::as_ref) {
-                    warn_of_small_buffer(first, group.address, udp.receive_buffer_bytes);
-                }
-                sockets.udp_addresses.push(group.address);
-                sockets.udp.push(group.sockets);
-            }
-        }
-        if let Some(http) = &config.http {
-            for &address in &http.addr {
-                let local = TcpListener::local_addr;
-                let group = bind_group(
-                    "http",
-                    address,
-                    true,
-                    shards,
-                    http.addr.len(),
-                    sys::socket::tcp,
-                    local,
-                )?;
-                if let Some(group) = group {
-                    sockets.http_addresses.push(group.address);
-                    sockets.http.push(group.sockets);
-                }
-            }
-        }
-        Ok(sockets)
-    }
-
-    /// Attaches the steering program to every UDP group; returns whether UDP
-    /// requests now reach their owners without crossing shards.
-    fn steer(&mut self, config: &Config, owners: &OwnerMap) -> bool {
-        let wanted = config
-            .udp
-            .as_ref()
-            .is_some_and(|udp| udp.steering == Steering::Kernel);
-        if owners.shards() == 1 {
-            return true;
-        }
-        if !wanted {
-            return false;
-        }
-        let program = owners.steering_program();
-        for group in &self.udp {
-            let Some(Some(first)) = group.first() else {
-                continue;
-            };
-            if let Err(error) = sys::steering::attach(first, &program) {
-                log::warn!(
-                    "the kernel does not steer UDP requests to their shards ({error}): they cross \
-                     shards instead, which costs throughput; set udp.steering to off to accept this"
-                );
-                return false;
-            }
-        }
-        true
-    }
-
-    fn take_udp(&mut self, shard: usize) -> Vec<(UdpSocket, AddressFamily)> {
-        let taken = self.udp.iter_mut().zip(&self.udp_addresses);
-        taken
-            .filter_map(|(group, address)| {
-                let socket = group.get_mut(shard)?.take()?;
-                Some((socket, AddressFamily::of(&address.ip())))
-            })
-            .collect()
-    }
-
-    fn take_http(&mut self, shard: usize) -> Vec<TcpListener> {
-        self.http
-            .iter_mut()
-            .filter_map(|group| group.get_mut(shard)?.take())
-            .collect()
-    }
-}
-
-/// The sockets of one address, in shard order.
-struct Group<S> {
-    address: SocketAddr,
-    sockets: Vec<Option<S>>,
-}
-
-/// Binds one socket for each shard to an address. `None` when it is the IPv6
-/// wildcard on a host without IPv6, and there are other addresses.
-fn bind_group<S>(
-    name: &str,
-    address: SocketAddr,
-    stream: bool,
-    shards: usize,
-    addresses: usize,
-    bind: impl Fn(SocketAddr) -> io::Result<S>,
-    local: impl Fn(&S) -> io::Result<SocketAddr>,
-) -> Result<Option<Group<S>>, StartError> {
-    let all = || -> io::Result<Group<S>> {
-        if address.port() != 0 {
-            // With SO_REUSEPORT a second tracker could join the group and take
-            // a part of the requests unnoticed.
-            sys::socket::probe_free(address, stream)?;
-        }
-        let first = bind(address)?;
-        let address = local(&first)?;
-        let mut sockets = vec![Some(first)];
-        for _ in 1..shards {
-            sockets.push(Some(bind(address)?));
-        }
-        Ok(Group { address, sockets })
-    };
-    match all() {
-        Ok(group) => Ok(Some(group)),
-        Err(error)
-            if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
-                && address.is_ipv6()
-                && address.ip().is_unspecified()
-                && addresses > 1 =>
-        {
-            log::warn!("this host has no IPv6: {name}.addr {address} is left out");
-            Ok(None)
-        }
-        Err(error) => Err(StartError(format!(
-            "{name}.addr {address}: {}",
-            bind_remedy(&error, address)
-        ))),
-    }
-}
-
-fn bind_remedy(error: &io::Error, address: SocketAddr) -> String {
-    let port = address.port();
-    match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => format!(
-            "the port is in use by another program (ss -lntup 'sport = :{port}' tells which): stop \
-             it or choose another port"
-        ),
-        Some(libc::EACCES) => format!(
-            "no permission to use a port below 1024: give the program CAP_NET_BIND_SERVICE or use a \
-             port other than {port}"
-        ),
-        Some(libc::EADDRNOTAVAIL) => "this host has no such address (ip addr lists them)".to_owned(),
-        Some(libc::EAFNOSUPPORT) => "this host does not speak this address family".to_owned(),
-        Some(libc::EMFILE | libc::ENFILE) => {
-            "out of file descriptors: raise the limit (ulimit -n, or LimitNOFILE= in the systemd unit)".to_owned()
-        }
-        _ => error.to_string(),
-    }
-}
-
-fn warn_of_small_buffer(socket: &UdpSocket, address: SocketAddr, asked: usize) {
-    if let Ok(granted) = sys::socket::receive_buffer_bytes(socket)
-        && granted < asked
-    {
-        log::warn!(
-            "udp {address}: the receive buffer is {granted} bytes instead of {asked}: bursts may be \
-             lost; raise it with sysctl net.core.rmem_max={asked}"
-        );
-    }
 }
 
 fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {

@@ -1,0 +1,599 @@
+//! Which peers a requester is given, where hooks have a say in it: peer scope,
+//! preferred subnet, fixed peers.
+//!
+//! A swarm hands out windows of neighbours, which is fast because nobody looks
+//! at them. Here that stays so unless somebody must look: a [`Selector`] knows
+//! which scopes its peers have, and as long as no stored peer could be wrong
+//! for a requester, an announce costs a comparison more. Otherwise more peers
+//! than wanted are taken out of the swarm, and the right ones are chosen among
+//! them; how many more is bounded, so that a swarm of a million private peers
+//! costs a stranger's announce no more than any other.
+//!
+//! Works at the shard that owns the swarm.
+
+use crate::bittorrent::{AddressFamily, Event, InfoHash};
+use crate::swarm::{AnnounceOutcome, Capacity, PeerSink, Random, StoredPeer, SwarmAnnounce};
+use crate::swarm::{SwarmSettings, SwarmStore};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// How many peers are looked at for one that is wanted when some may be wrong.
+const EXAMINED_PER_WANTED: usize = 4;
+
+/// And how many more than that.
+const EXAMINED_MORE: usize = 64;
+
+/// What hooks want of the choice of peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Whether peers of a narrow scope are kept from requesters of another.
+    pub peer_scope: bool,
+    /// Whether peers near the requester come first.
+    pub preferred_subnet: Option<PreferredSubnet>,
+    /// Peers that are always there.
+    pub fixed: Arc<Vec<FixedPeers>>,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            peer_scope: true,
+            preferred_subnet: None,
+            fixed: Arc::default(),
+        }
+    }
+}
+
+/// How near a peer must be to come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreferredSubnet {
+    /// Leading bits of the address that must be the same, by family; 0 for no
+    /// preference.
+    pub bits: [u32; 2],
+    /// How many peers of a swarm are looked at, at most (if more are wanted,
+    /// so many).
+    pub examined: usize,
+}
+
+/// Peers that are always handed out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixedPeers {
+    /// In which swarms, sorted; empty for all of them.
+    pub info_hashes: Vec<InfoHash>,
+    /// Where they are.
+    pub peers: Vec<SocketAddr>,
+    /// Whether seeders are given them too.
+    pub to_seeders: bool,
+}
+
+/// How far an address reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Scope {
+    /// Everywhere, as far as one can tell.
+    Public = 1,
+    /// Within a site: RFC 1918, RFC 6598 (behind a carrier's NAT), RFC 4193.
+    Private = 2,
+    /// Within a host: 127.0.0.0/8, `::1`.
+    Loopback = 4,
+    /// Within a link: 169.254.0.0/16 (RFC 3927), `fe80::/10`.
+    LinkLocal = 8,
+}
+
+/// All scopes but the public one.
+const NARROW: [Scope; 3] = [Scope::Private, Scope::Loopback, Scope::LinkLocal];
+
+impl Scope {
+    /// The scope of a compact peer (6 or 18 bytes).
+    #[inline]
+    fn of(compact: &[u8]) -> Self {
+        match *compact {
+            [10, ..] | [192, 168, ..] if compact.len() == 6 => Self::Private,
+            [172, 16..=31, ..] | [100, 64..=127, ..] if compact.len() == 6 => Self::Private,
+            [127, ..] if compact.len() == 6 => Self::Loopback,
+            [169, 254, ..] if compact.len() == 6 => Self::LinkLocal,
+            [0xfc | 0xfd, ..] if compact.len() == 18 => Self::Private,
+            [0xfe, 0x80..=0xbf, ..] if compact.len() == 18 => Self::LinkLocal,
+            [0, .., 1, _, _] if compact.len() == 18 && compact[..15] == [0; 15] => Self::Loopback,
+            _ => Self::Public,
+        }
+    }
+
+    /// The scope of an address.
+    #[must_use]
+    pub fn of_ip(ip: &IpAddr) -> Self {
+        let mut compact = [0; 18];
+        match ip {
+            IpAddr::V4(ip) => {
+                compact[..4].copy_from_slice(&ip.octets());
+                Self::of(&compact[..6])
+            }
+            IpAddr::V6(ip) => {
+                compact[..16].copy_from_slice(&ip.octets());
+                Self::of(&compact)
+            }
+        }
+    }
+}
+
+/// The kinds of address that a store can have.
+pub trait StoredIp: Sized {
+    /// The address, if it is of this kind.
+    fn from_ip(ip: IpAddr) -> Option<Self>;
+}
+
+impl StoredIp for Ipv4Addr {
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+impl StoredIp for Ipv6Addr {
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ip) => Some(ip),
+        }
+    }
+}
+
+/// A store and a place for peers that are being chosen from.
+pub struct Selected<P: StoredPeer> {
+    /// The swarms.
+    pub store: SwarmStore<P>,
+    candidates: Vec<P>,
+}
+
+impl<P: StoredPeer> Selected<P> {
+    /// An empty store; see [`SwarmStore::new`].
+    #[must_use]
+    pub fn new(settings: SwarmSettings, seed: u64) -> Self {
+        Self {
+            store: SwarmStore::new(settings, seed),
+            candidates: Vec::new(),
+        }
+    }
+}
+
+/// Chooses peers for one shard.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    selection: Selection,
+    /// Every announce has something to choose by.
+    always: bool,
+    /// The narrow scopes that stored peers may have, by family.
+    scopes: [u8; 2],
+    /// When a peer of each scope was stored last.
+    last_seconds: [[u32; NARROW.len()]; 2],
+}
+
+impl Selector {
+    /// Takes other wishes; what is known of the stored peers stays.
+    pub fn set(&mut self, selection: Selection) {
+        self.always = selection.preferred_subnet.is_some() || !selection.fixed.is_empty();
+        self.selection = selection;
+    }
+
+    /// Forgets scopes of which no peer was stored for `lifetime_seconds`.
+    pub fn tick(&mut self, now_seconds: u32, lifetime_seconds: u32) {
+        for (scopes, last) in self.scopes.iter_mut().zip(&self.last_seconds) {
+            for (scope, last) in NARROW.iter().zip(last) {
+                if now_seconds.saturating_sub(*last) > lifetime_seconds {
+                    *scopes &= !(*scope as u8);
+                }
+            }
+        }
+    }
+
+    /// [`SwarmStore::announce`] with the peers that the hooks want handed out.
+    #[inline]
+    pub fn announce<P: StoredPeer<Ip: StoredIp>>(
+        &mut self,
+        now_seconds: u32,
+        hash: u64,
+        request: &SwarmAnnounce<P>,
+        swarms: &mut Selected<P>,
+        (capacity, random): (&mut Capacity, &mut Random),
+        output: &mut impl PeerSink<P>,
+    ) -> AnnounceOutcome {
+        let compact = request.peer.compact();
+        let family = usize::from(compact.len() != AddressFamily::V4.compact_peer_bytes());
+        let scope = Scope::of(compact);
+        if scope != Scope::Public {
+            self.note(family, scope, now_seconds);
+        }
+        // Any narrow scope but the requester's own is wrong for it.
+        let wrong = match self.selection.peer_scope {
+            true => self.scopes[family] & !(scope as u8),
+            false => 0,
+        };
+        if wrong == 0 && !self.always {
+            let store = &mut swarms.store;
+            return store.announce(now_seconds, hash, request, capacity, random, output);
+        }
+        let choice = Choice {
+            selection: &self.selection,
+            request,
+            wrong,
+            bits: self
+                .selection
+                .preferred_subnet
+                .map_or(0, |preferred| preferred.bits[family]),
+        };
+        choice.announce(now_seconds, hash, swarms, (capacity, random), output)
+    }
+
+    /// Remembers that a peer of a narrow scope may be stored.
+    fn note(&mut self, family: usize, scope: Scope, now_seconds: u32) {
+        self.scopes[family] |= scope as u8;
+        for (known, last) in NARROW.iter().zip(&mut self.last_seconds[family]) {
+            if *known == scope {
+                *last = now_seconds;
+            }
+        }
+    }
+}
+
+/// One announce whose peers are chosen with care.
+struct Choice<'a, P> {
+    selection: &'a Selection,
+    request: &'a SwarmAnnounce<P>,
+    /// Scopes that the requester must not be given.
+    wrong: u8,
+    /// Leading bits that a preferred peer shares with the requester; 0: none.
+    bits: u32,
+}
+
+impl<P: StoredPeer<Ip: StoredIp>> Choice<'_, P> {
+    #[inline(never)]
+    fn announce(
+        &self,
+        now_seconds: u32,
+        hash: u64,
+        swarms: &mut Selected<P>,
+        (capacity, random): (&mut Capacity, &mut Random),
+        output: &mut impl PeerSink<P>,
+    ) -> AnnounceOutcome {
+        let Selected { store, candidates } = swarms;
+        let want = match self.request.event {
+            Event::Stopped => 0,
+            _ => self.request.num_want as usize,
+        };
+        let mut left = want;
+        self.give_fixed(&mut left, output);
+        let wider = SwarmAnnounce {
+            num_want: self.examined(left) as u32,
+            ..*self.request
+        };
+        candidates.clear();
+        let outcome = store.announce(now_seconds, hash, &wider, capacity, random, candidates);
+        // The store names seeders first, and none to a seeder.
+        let seeders = match self.request.is_seeder {
+            true => 0,
+            false => (outcome.counts.complete as usize).min(candidates.len()),
+        };
+        let (seeders, leechers) = candidates.split_at(seeders);
+        let starts = [seeders, leechers].map(|kind| match kind.len() {
+            0 => 0,
+            len => random.below(len as u32) as usize,
+        });
+        let preferences: &[Option<bool>] = match self.bits {
+            0 => &[None],
+            _ => &[Some(true), Some(false)],
+        };
+        for &near in preferences {
+            for (kind, start) in [seeders, leechers].into_iter().zip(starts) {
+                let (end, begin) = kind.split_at(start);
+                for peer in begin.iter().chain(end) {
+                    if left == 0 {
+                        return outcome;
+                    }
+                    if self.may_give(peer) && near.is_none_or(|near| near == self.is_near(peer)) {
+                        output.extend(std::slice::from_ref(peer));
+                        left -= 1;
+                    }
+                }
+            }
+        }
+        if want > 0 && left == want {
+            // Nobody else: as without a choice, the requester itself.
+            output.extend(&[self.request.peer]);
+        }
+        outcome
+    }
+
+    /// How many peers to look at for so many.
+    fn examined(&self, left: usize) -> usize {
+        match self.selection.preferred_subnet {
+            _ if left == 0 => 0,
+            Some(preferred) if self.bits > 0 => preferred.examined.max(left),
+            _ => left * EXAMINED_PER_WANTED + EXAMINED_MORE,
+        }
+    }
+
+    fn give_fixed(&self, left: &mut usize, output: &mut impl PeerSink<P>) {
+        for address in self.fixed() {
+            let peer = <P::Ip as StoredIp>::from_ip(address.ip());
+            let Some(peer) = peer.map(|ip| P::new(ip, address.port())) else {
+                continue;
+            };
+            if *left > 0 && !peer.same_address(&self.request.peer) {
+                output.extend(&[peer]);
+                *left -= 1;
+            }
+        }
+    }
+
+    /// The fixed peers for this requester, of both families.
+    fn fixed(&self) -> impl Iterator<Item = &SocketAddr> {
+        let request = self.request;
+        let sets = self.selection.fixed.iter().filter(move |set| {
+            let here = set.info_hashes.is_empty()
+                || set.info_hashes.binary_search(&request.info_hash).is_ok();
+            here && (set.to_seeders || !request.is_seeder)
+        });
+        sets.flat_map(|set| &set.peers)
+    }
+
+    fn may_give(&self, peer: &P) -> bool {
+        Scope::of(peer.compact()) as u8 & self.wrong == 0
+            && !peer.same_address(&self.request.peer)
+            && !self.fixed().any(|fixed| {
+                fixed.port() == peer.port()
+                    && <P::Ip as StoredIp>::from_ip(fixed.ip()).is_some_and(|ip| ip == peer.ip())
+            })
+    }
+
+    /// Whether a peer's address begins as the requester's does.
+    fn is_near(&self, peer: &P) -> bool {
+        let (peer, own) = (peer.compact(), self.request.peer.compact());
+        let (bytes, bits) = (self.bits as usize / 8, self.bits % 8);
+        peer[..bytes] == own[..bytes]
+            && (bits == 0 || (peer[bytes] ^ own[bytes]) >> (8 - bits) == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bittorrent::{Event, InfoHash};
+    use crate::swarm::{Peer4, Peer6};
+
+    const SETTINGS: SwarmSettings = SwarmSettings {
+        peer_lifetime_seconds: 1800,
+        empty_swarm_lifetime_seconds: 0,
+    };
+
+    struct Bench {
+        swarms: Selected<Peer4>,
+        selector: Selector,
+        random: Random,
+    }
+
+    impl Bench {
+        fn new(selection: Selection) -> Self {
+            let mut selector = Selector::default();
+            selector.set(selection);
+            Self {
+                swarms: Selected::new(SETTINGS, 1),
+                selector,
+                random: Random::new(2),
+            }
+        }
+
+        /// Announces and gives what was handed out.
+        fn announce(&mut self, ip: [u8; 4], seeder: bool, want: u32) -> Vec<[u8; 4]> {
+            self.announce_at(0, ip, seeder, want)
+        }
+
+        fn announce_at(&mut self, now: u32, ip: [u8; 4], seeder: bool, want: u32) -> Vec<[u8; 4]> {
+            let info_hash = InfoHash([1; 20]);
+            let request = SwarmAnnounce {
+                info_hash,
+                peer: Peer4::new(ip.into(), 6881),
+                event: Event::None,
+                is_seeder: seeder,
+                num_want: want,
+            };
+            let mut peers: Vec<Peer4> = Vec::new();
+            let hash = self.swarms.store.hash(&info_hash);
+            let (swarms, random) = (&mut self.swarms, &mut self.random);
+            let mut capacity = Capacity::UNLIMITED;
+            let parts = (&mut capacity, random);
+            self.selector
+                .announce(now, hash, &request, swarms, parts, &mut peers);
+            peers.iter().map(|peer| peer.ip().octets()).collect()
+        }
+    }
+
+    #[test]
+    fn scopes_are_those_of_the_standards() {
+        for (ip, scope) in [
+            ("8.8.8.8", Scope::Public),
+            ("9.255.255.255", Scope::Public),
+            ("10.0.0.1", Scope::Private),
+            ("11.0.0.1", Scope::Public),
+            ("172.15.0.1", Scope::Public),
+            ("172.16.0.1", Scope::Private),
+            ("172.31.0.1", Scope::Private),
+            ("172.32.0.1", Scope::Public),
+            ("192.168.1.1", Scope::Private),
+            ("192.169.1.1", Scope::Public),
+            ("100.63.0.1", Scope::Public),
+            ("100.64.0.1", Scope::Private),
+            ("100.128.0.1", Scope::Public),
+            ("127.9.9.9", Scope::Loopback),
+            ("169.254.1.1", Scope::LinkLocal),
+            ("::1", Scope::Loopback),
+            ("::2", Scope::Public),
+            ("2001:db8::1", Scope::Public),
+            ("a00::1", Scope::Public),
+            ("7f00::1", Scope::Public),
+            ("fc00::1", Scope::Private),
+            ("fdff::1", Scope::Private),
+            ("fe80::1", Scope::LinkLocal),
+            ("fec0::1", Scope::Public),
+        ] {
+            assert_eq!(
+                Scope::of_ip(&ip.parse().expect("an address")),
+                scope,
+                "{ip}"
+            );
+        }
+    }
+
+    #[test]
+    fn narrow_peers_are_for_their_own_kind() {
+        let mut bench = Bench::new(Selection::default());
+        for last in 1..=5 {
+            bench.announce([8, 8, 8, last], false, 0);
+            bench.announce([10, 0, 0, last], false, 0);
+            bench.announce([127, 0, 0, last], false, 0);
+        }
+        let firsts = |peers: Vec<[u8; 4]>| {
+            let mut firsts: Vec<u8> = peers.iter().map(|ip| ip[0]).collect();
+            firsts.sort_unstable();
+            firsts
+        };
+        assert_eq!(firsts(bench.announce([8, 8, 8, 1], false, 50)), [8; 4]);
+        let private = firsts(bench.announce([10, 0, 0, 1], false, 50));
+        assert_eq!(private, [8, 8, 8, 8, 8, 10, 10, 10, 10]);
+        assert_eq!(bench.announce([8, 8, 8, 1], false, 2).len(), 2);
+        // With nobody fit to be given, the requester itself (as without).
+        let mut bench = Bench::new(Selection::default());
+        bench.announce([10, 0, 0, 1], false, 0);
+        assert_eq!(bench.announce([8, 8, 8, 1], false, 9), [[8, 8, 8, 1]]);
+    }
+
+    #[test]
+    fn peers_of_one_kind_need_no_choice_and_are_forgotten_in_time() {
+        let mut bench = Bench::new(Selection::default());
+        for last in 1..=5 {
+            bench.announce([127, 0, 0, last], false, 0);
+        }
+        assert_eq!(bench.announce([127, 0, 0, 1], false, 9).len(), 4);
+        assert!(bench.swarms.candidates.is_empty(), "nobody had to look");
+        bench.announce_at(50, [8, 8, 8, 1], false, 9);
+        assert!(!bench.swarms.candidates.is_empty());
+        bench.selector.tick(1960, 1960);
+        assert_ne!(bench.selector.scopes[0], 0);
+        bench.selector.tick(1961, 1960);
+        assert_eq!(bench.selector.scopes[0], 0);
+    }
+
+    #[test]
+    fn it_can_be_turned_off() {
+        let mut bench = Bench::new(Selection {
+            peer_scope: false,
+            ..Selection::default()
+        });
+        bench.announce([10, 0, 0, 1], false, 0);
+        assert_eq!(bench.announce([8, 8, 8, 1], false, 9), [[10, 0, 0, 1]]);
+    }
+
+    /// Choosing keeps what the swarm promises: seeders first, everybody
+    /// equally often.
+    #[test]
+    fn a_careful_choice_is_as_fair_as_a_quick_one() {
+        let mut bench = Bench::new(Selection::default());
+        bench.announce([10, 0, 0, 1], false, 0);
+        for last in 0..40 {
+            bench.announce([8, 8, 8, last], last < 10, 0);
+        }
+        let mut times = [0u32; 40];
+        for _ in 0..4000 {
+            let given = bench.announce([9, 9, 9, 9], false, 20);
+            assert_eq!(given.len(), 20);
+            assert!(given[..10].iter().all(|ip| ip[3] < 10), "seeders first");
+            for ip in given {
+                times[usize::from(ip[3])] += 1;
+            }
+        }
+        assert_eq!(times[..10], [4000; 10]);
+        for (last, times) in times.iter().enumerate().skip(10) {
+            assert!((1133..1533).contains(times), "{last}: {times}");
+        }
+        let given = bench.announce([8, 8, 8, 0], true, 50);
+        assert_eq!(given.len(), 31, "seeders get leechers");
+    }
+
+    #[test]
+    fn peers_of_the_requesters_subnet_come_first() {
+        let mut bench = Bench::new(Selection {
+            preferred_subnet: Some(PreferredSubnet {
+                bits: [20, 0],
+                examined: 1024,
+            }),
+            ..Selection::default()
+        });
+        for last in 0..100 {
+            bench.announce([8, 8, 64, last], last < 50, 0);
+        }
+        bench.announce([8, 8, 16, 1], true, 0);
+        bench.announce([8, 8, 31, 2], false, 0);
+        bench.announce([8, 8, 32, 3], false, 0);
+        let given = bench.announce([8, 8, 17, 1], false, 10);
+        assert_eq!(given[..2], [[8, 8, 16, 1], [8, 8, 31, 2]]);
+        assert_eq!(given.len(), 10);
+        assert!(
+            given[2..].iter().all(|ip| ip[2] == 64 && ip[3] < 50),
+            "{given:?}"
+        );
+    }
+
+    #[test]
+    fn fixed_peers_are_always_there_once() {
+        let fixed = FixedPeers {
+            info_hashes: vec![InfoHash([1; 20])],
+            peers: vec![
+                "192.0.2.1:6881".parse().expect("an address"),
+                "[2001:db8::1]:6881".parse().expect("an address"),
+            ],
+            to_seeders: false,
+        };
+        let other = FixedPeers {
+            info_hashes: vec![InfoHash([2; 20])],
+            peers: vec!["192.0.2.2:6881".parse().expect("an address")],
+            to_seeders: true,
+        };
+        let mut bench = Bench::new(Selection {
+            fixed: Arc::new(vec![fixed, other]),
+            ..Selection::default()
+        });
+        assert_eq!(bench.announce([8, 8, 8, 1], false, 9), [[192, 0, 2, 1]]);
+        assert_eq!(bench.announce([8, 8, 8, 1], false, 0), [[0; 4]; 0]);
+        bench.announce([192, 0, 2, 1], false, 0);
+        let given = bench.announce([8, 8, 8, 2], false, 9);
+        assert_eq!(given, [[192, 0, 2, 1], [8, 8, 8, 1]]);
+        assert_eq!(bench.announce([8, 8, 8, 2], false, 1), [[192, 0, 2, 1]]);
+        let given = bench.announce([8, 8, 8, 3], true, 9);
+        // 192.0.2.1 is there as a leecher that has announced.
+        assert_eq!(given.len(), 3);
+    }
+
+    #[test]
+    fn ipv6_peers_are_chosen_too() {
+        let mut swarms: Selected<Peer6> = Selected::new(SETTINGS, 1);
+        let mut selector = Selector::default();
+        let (mut random, mut capacity) = (Random::new(3), Capacity::UNLIMITED);
+        let hash = swarms.store.hash(&InfoHash([1; 20]));
+        let mut given = Vec::new();
+        for ip in ["fe80::1", "2001:db8::1", "fe80::2", "2001:db8::2"] {
+            let request = SwarmAnnounce {
+                info_hash: InfoHash([1; 20]),
+                peer: Peer6::new(ip.parse().expect("an address"), 1),
+                event: Event::None,
+                is_seeder: false,
+                num_want: 9,
+            };
+            let mut peers: Vec<Peer6> = Vec::new();
+            let parts = (&mut capacity, &mut random);
+            selector.announce(0, hash, &request, &mut swarms, parts, &mut peers);
+            given.push(peers.len());
+        }
+        assert_eq!(given, [1, 1, 2, 1]);
+    }
+}
