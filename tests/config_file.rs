@@ -380,9 +380,8 @@ fn what_is_not_supported_yet_says_so() {
             "f:2:17: storage.name: \"disk\" is not a storage; use \"memory\"",
         ),
         (
-            "udp: {}\nprehooks:\n- name: jwt\n",
-            "f:3:9: unknown hook \"jwt\"; known: client approval, torrent approval, interval variation, \
-             peer scope, ip approval, rate limit, fixed peers, preferred subnet",
+            "udp: {}\nprehooks:\n- name: jwtt\n",
+            "f:3:9: unknown hook \"jwtt\"; did you mean \"jwt\"?",
         ),
     ]);
 }

@@ -33,11 +33,14 @@ pub trait Source: Send {
     fn refresh(&mut self, all: bool) -> bool;
 }
 
+/// What a [`Task`] does on its thread.
+pub type TaskFunction = Box<dyn FnOnce(&Receiver<()>) + Send>;
+
 /// Work with a thread of its own.
 pub struct Task {
     /// The thread's name, 15 characters at most.
     pub name: &'static str,
     /// Runs until the channel is closed; what arrives there is a request to do
     /// at once what is done now and then (SIGHUP).
-    pub run: Box<dyn FnOnce(&Receiver<()>) + Send>,
+    pub run: TaskFunction,
 }

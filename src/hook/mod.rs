@@ -7,7 +7,7 @@
 //!                refused: failure reason, or silence    reply -> Chain: posthooks
 //! ```
 //!
-//! A hook is a type that implements [`Hook`] in a file of its own, and one line
+//! A hook is a type that implements `Hook` in a file of its own, and one line
 //! in the list at the end of this file; `docs/hooks.md` shows how. From that
 //! line come its name in the configuration, the check of its options, its
 //! place in the dispatch (an enum: no pointer is followed and nothing is
@@ -266,6 +266,27 @@ pub struct ShardSetup {
     pub seed: u64,
 }
 
+/// Why a text is not the URL of a web server.
+fn check_url(url: &str) -> Result<(), String> {
+    let parsed: Option<ureq::http::Uri> = url.parse().ok();
+    let is_web = |uri: &ureq::http::Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    };
+    if parsed.as_ref().is_some_and(is_web) {
+        return Ok(());
+    }
+    Err(format!(
+        "{url:?} is not a URL; write it as \"https://example.org/path\""
+    ))
+}
+
+/// What speaks HTTP for a hook's background work. A request takes no longer
+/// than `timeout` altogether.
+fn http_agent(timeout: std::time::Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout));
+    config.build().into()
+}
+
 /// Makes the dispatch out of the lists of hooks.
 macro_rules! hooks {
     (
@@ -279,13 +300,17 @@ macro_rules! hooks {
         /// Prehooks, as the configuration knows them.
         pub(crate) const PREHOOKS: &[KnownHook] = &[$(KnownHook {
             name: $before_name,
-            check: |options| drop($before_module::$before::read(options)),
+            check: |options| {
+                let _ = $before_module::$before::read(options);
+            },
         },)*];
 
         /// Posthooks, as the configuration knows them.
         pub(crate) const POSTHOOKS: &[KnownHook] = &[$(KnownHook {
             name: $after_name,
-            check: |options| drop($after_module::$after::read(options)),
+            check: |options| {
+                let _ = $after_module::$after::read(options);
+            },
         },)*];
 
         /// Which hook: its type without its state.
@@ -362,8 +387,11 @@ hooks! {
         rate_limit::RateLimit = "rate limit",
         fixed_peers::FixedPeersHook = "fixed peers",
         preferred_subnet::PreferredSubnetHook = "preferred subnet",
+        jwt::Jwt = "jwt",
+        port_approval::PortApproval = "port approval",
     }
     after {
+        webhook::Webhook = "webhook",
     }
 }
 
