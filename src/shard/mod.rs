@@ -65,9 +65,8 @@ pub struct Shard {
     capacity: Capacity,
     random: Random,
     sweep_seconds: u32,
-    /// The parts of slots and peers that a tick was too short to sweep, in
-    /// thousandths.
-    sweep_remainder: u64,
+    /// How fast each family is swept.
+    pace: [Pace; AddressFamily::ALL.len()],
     /// How long a peer can stay after its last announce.
     longest_stay_seconds: u32,
     chain: Chain,
@@ -112,7 +111,7 @@ impl Shard {
             },
             random,
             sweep_seconds: settings.sweep_seconds.max(1),
-            sweep_remainder: 0,
+            pace: Default::default(),
             // Twice, for the granularity of ages and a sweep that is late.
             longest_stay_seconds: settings
                 .peer_lifetime_seconds
@@ -339,31 +338,24 @@ impl Shard {
     /// Sweeps the slice that is due after `milliseconds` and publishes the
     /// totals. Returns what the sweep did.
     pub fn tick(&mut self, now_seconds: u32, milliseconds: u64) -> SweepReport {
-        let items: u64 = AddressFamily::ALL
-            .map(|family| self.totals(family))
-            .iter()
-            .map(weight)
-            .sum();
-        // Ten per cent more than the average pace, so that a pass ends in time
-        // although the tables grow meanwhile.
-        let due =
-            self.sweep_remainder + items * milliseconds * 11 / 10 / u64::from(self.sweep_seconds);
-        self.sweep_remainder = due % 1000;
-        let budget = usize::try_from(due / 1000).unwrap_or(usize::MAX);
         let mut report = SweepReport::default();
         for family in AddressFamily::ALL {
-            // Each family gets its part of the budget by its size.
-            let own = weight(&self.totals(family));
-            let part = (budget as u64 * own).div_ceil(items.max(1)) as usize;
-            if own > 0 && part > 0 {
-                let slice = with_store!(self.swarms, family, |store| {
-                    store.sweep(now_seconds, part, &mut self.capacity)
-                });
-                report.visited += slice.visited;
-                report.expired_peers += slice.expired_peers;
-                report.removed_swarms += slice.removed_swarms;
-                report.wrapped |= slice.wrapped;
+            let items = weight(&self.totals(family));
+            let pace = &mut self.pace[family.index()];
+            let budget = pace.budget(items, milliseconds, self.sweep_seconds);
+            if budget == 0 {
+                continue;
             }
+            let slice = with_store!(self.swarms, family, |store| {
+                store.sweep(now_seconds, budget, &mut self.capacity)
+            });
+            if slice.wrapped {
+                self.pace[family.index()].items = 0;
+            }
+            report.visited += slice.visited;
+            report.expired_peers += slice.expired_peers;
+            report.removed_swarms += slice.removed_swarms;
+            report.wrapped |= slice.wrapped;
         }
         self.publish();
         report
@@ -395,9 +387,35 @@ impl Shard {
     }
 }
 
-/// What a sweep of everything visits.
+/// How fast the swarms of one family are swept.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// The most that there was to visit in this pass. The pace must not fall
+    /// with what the pass itself removes: it would never come to an end.
+    items: u64,
+    /// The part of an item that a tick was too short for, in thousandths.
+    remainder: u64,
+}
+
+impl Pace {
+    /// Items to visit in this tick.
+    fn budget(&mut self, items: u64, milliseconds: u64, sweep_seconds: u32) -> usize {
+        self.items = self.items.max(items);
+        // Ten per cent more than the average pace, so that a pass ends in time
+        // although the tables grow meanwhile.
+        let due = self.items * milliseconds * 11 / 10 / u64::from(sweep_seconds);
+        let due = due + self.remainder;
+        self.remainder = due % 1000;
+        usize::try_from(due / 1000).unwrap_or(usize::MAX)
+    }
+}
+
+/// What a sweep of everything visits, about and rather too much: swarms, peers
+/// and, one for every eight places of the tables, groups of places. Those are
+/// fewer than half the swarms, but for tables so small that it does not matter.
 fn weight(totals: &Totals) -> u64 {
-    totals.swarms + totals.seeders + totals.leechers
+    const SMALL_TABLE: u64 = 1024;
+    SMALL_TABLE + totals.swarms + totals.swarms / 2 + totals.seeders + totals.leechers
 }
 
 /// This shard's part of a cap on the whole tracker; the first shards take what
