@@ -20,7 +20,7 @@ use crate::http_message::{self, Progress as Reading, RequestStyle, Verdict};
 use crate::inflight::Entry;
 use crate::pace::{Progress, Timeline, nanoseconds};
 use crate::schedule::Schedule;
-use crate::source::Source;
+use crate::source::{FILL_PATIENCE, Source};
 use crate::stats::Stats;
 use crate::sys::{self, Epoll};
 use crate::workload::{Kind, SwarmTooBig};
@@ -205,7 +205,9 @@ impl<'a> HttpLoad<'a> {
                     !schedule.is_over() || (!self.backlog.is_empty() && now < last_chance)
                 }
             };
-            let sending = open && !progress.stop.load(Ordering::Relaxed);
+            let stalled = self.source.is_fill() && now - last_reply > FILL_PATIENCE;
+            self.stats.stalled |= stalled;
+            let sending = open && !stalled && !progress.stop.load(Ordering::Relaxed);
             let dispatched = if sending {
                 self.dispatch(now, timeline, &epoll)?
             } else {

@@ -153,7 +153,7 @@ impl Report {
             resident_bytes: None,
             invalid: Vec::new(),
         };
-        report.invalid = report.faults(max_loss);
+        report.invalid = report.faults(max_loss, stats.stalled);
         report
     }
 
@@ -275,7 +275,7 @@ impl Report {
         text
     }
 
-    fn faults(&self, max_loss: f64) -> Vec<String> {
+    fn faults(&self, max_loss: f64, stalled: bool) -> Vec<String> {
         let mut faults = Vec::new();
         if self.answered.total() == 0 {
             faults.push(match self.unreachable {
@@ -289,6 +289,9 @@ impl Report {
                 self.failed_fraction * 100.0,
                 max_loss * 100.0
             ));
+        }
+        if stalled {
+            faults.push("the tracker stopped answering for 10 s in the middle of the fill".into());
         }
         if self.unknown_ids > 0 {
             faults.push(format!(

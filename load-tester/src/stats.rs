@@ -29,6 +29,8 @@ pub struct Stats {
     pub retransmitted: u64,
     /// Peers of a fill that were refused for good.
     pub rejected: u64,
+    /// The tracker stopped answering in the middle of a fill.
+    pub stalled: bool,
     /// Replies to requests given up before.
     pub late: u64,
     /// Replies with a transaction id that no request had.
@@ -63,6 +65,7 @@ impl Stats {
             unsent: 0,
             retransmitted: 0,
             rejected: 0,
+            stalled: false,
             late: 0,
             unknown_ids: 0,
             unreachable: 0,
@@ -107,6 +110,7 @@ impl Stats {
         for (mine, theirs) in pairs {
             *mine += theirs;
         }
+        self.stalled |= other.stalled;
         self.latencies.merge(&other.latencies);
         self.texts.merge(&other.texts);
     }

@@ -18,7 +18,7 @@ use crate::inflight::{Entry, InFlight, Stray};
 use crate::pace::{Progress, Timeline, nanoseconds};
 use crate::packet::{self, ANNOUNCE_LEN, Announce, CONNECT_LEN, Malformed, Reply};
 use crate::random::mix;
-use crate::source::{Gate, Source};
+use crate::source::{FILL_PATIENCE, Gate, Source};
 use crate::stats::Stats;
 use crate::sys::{BATCH, Receiver, Run, Sender};
 use crate::workload::{Event, Kind, Request, SwarmTooBig, info_hash};
@@ -130,6 +130,12 @@ impl<'a> UdpLoad<'a> {
                 self.renew(now, timeline);
                 queued = self.queue_due(now, timeline)?;
                 self.flush();
+            }
+            let stalled = self.source.is_fill() && now - last_reply > FILL_PATIENCE;
+            self.stats.stalled |= stalled;
+            let sending = sending && !stalled;
+            if stalled {
+                self.abandon();
             }
             if self.in_flight.is_empty() && (!sending || self.source.is_exhausted()) {
                 self.publish(progress);
@@ -280,6 +286,13 @@ impl<'a> UdpLoad<'a> {
             self.stats.lost += 1;
         }
         self.fail(entry, false);
+    }
+
+    /// Counts everything in flight as lost.
+    fn abandon(&mut self) {
+        while let Some(entry) = self.in_flight.expire(u64::MAX) {
+            self.lose(entry);
+        }
     }
 
     /// A request without a good answer: fills send it again.

@@ -1,11 +1,12 @@
 //! The figures: which servers, which load, which number.
 
+use clap::ValueEnum;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::servers::{Programs, Running, Server, Setup, StartError, cross_shard};
-use super::tables::{Figure, Row};
+use super::tables::{Figure, Mean, Row};
 use super::{CompareArgs, FigureName};
 use crate::config::{Pace, RunConfig, Target};
 use crate::report::Report;
@@ -53,32 +54,41 @@ impl<'a> Bench<'a> {
     }
 
     /// Measures the wanted figures, in the order of the table.
-    pub fn measure(&mut self, wanted: &[FigureName]) -> Vec<Figure> {
-        let wants = |name| wanted.contains(&name);
+    /// `note` is told after each, so that an interrupted comparison leaves what
+    /// it had.
+    pub fn measure(
+        &mut self,
+        wanted: &[FigureName],
+        mut note: impl FnMut(&[Figure]),
+    ) -> Vec<Figure> {
         let mut figures = Vec::new();
-        if wants(FigureName::UdpThroughput) || wants(FigureName::UdpCpu) {
-            let [throughput, cpu] =
-                self.udp(wants(FigureName::UdpThroughput), wants(FigureName::UdpCpu));
-            figures.extend(wants(FigureName::UdpThroughput).then_some(throughput));
-            figures.extend(wants(FigureName::UdpCpu).then_some(cpu));
+        for name in FigureName::value_variants() {
+            let both = [FigureName::UdpThroughput, FigureName::UdpCpu];
+            if !wanted.contains(name) || (*name == both[1] && wanted.contains(&both[0])) {
+                continue;
+            }
+            figures.extend(self.figure(*name, wanted));
+            note(&figures);
         }
-        if wants(FigureName::UdpLoaded) {
-            figures.push(self.udp_loaded());
-        }
-        if wants(FigureName::Memory) {
-            figures.extend(self.memory());
-        }
-        if wants(FigureName::Expiry) {
-            figures.push(self.expiry());
-        }
-        if wants(FigureName::HttpKeepAlive) {
-            figures.push(self.http(true));
-        }
-        if wants(FigureName::HttpClose) {
-            figures.push(self.http(false));
-        }
-        if wants(FigureName::Shards) {
-            figures.push(self.shards());
+        figures
+    }
+
+    fn figure(&mut self, name: FigureName, wanted: &[FigureName]) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        match name {
+            FigureName::UdpThroughput | FigureName::UdpCpu => {
+                let throughput = name == FigureName::UdpThroughput;
+                let cpu = wanted.contains(&FigureName::UdpCpu);
+                let [rates, costs] = self.udp(throughput, cpu);
+                figures.extend(throughput.then_some(rates));
+                figures.extend(cpu.then_some(costs));
+            }
+            FigureName::UdpLoaded => figures.push(self.udp_loaded()),
+            FigureName::Memory => figures.extend(self.memory()),
+            FigureName::Expiry => figures.push(self.expiry()),
+            FigureName::HttpKeepAlive => figures.push(self.http(true)),
+            FigureName::HttpClose => figures.push(self.http(false)),
+            FigureName::Shards => figures.push(self.shards()),
         }
         figures
     }
@@ -571,27 +581,5 @@ fn not_started(figures: &mut [&mut Figure], server: Server, error: &StartError) 
         figure
             .row(server.name(), server.is_limit())
             .note(error.to_string());
-    }
-}
-
-/// A running mean.
-#[derive(Default)]
-struct Mean {
-    sum: f64,
-    count: usize,
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.sum += value;
-        self.count += 1;
-    }
-
-    fn rounded(&self, otherwise: usize) -> usize {
-        if self.count == 0 {
-            otherwise
-        } else {
-            (self.sum / self.count as f64).round() as usize
-        }
     }
 }

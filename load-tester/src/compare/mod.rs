@@ -133,11 +133,17 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
     };
     let begin = Instant::now();
     let mut bench = figures::Bench::new(&programs, args);
-    let figures = bench.measure(&wanted);
-    let comparison = Comparison {
-        host: host(args, &programs, begin.elapsed().as_secs_f64()),
-        figures,
+    let mut comparison = Comparison {
+        host: host(args, &programs, 0.0),
+        figures: Vec::new(),
     };
+    comparison.figures = bench.measure(&wanted, |figures| {
+        // Only in case the comparison is interrupted; the end reports errors.
+        let so_far = serde_json::to_string_pretty(figures).unwrap_or_default();
+        let _ = fs::write(out.join("comparison.partial.json"), so_far);
+    });
+    comparison.host.seconds = begin.elapsed().as_secs_f64();
+    let _ = fs::remove_file(out.join("comparison.partial.json"));
     let write = |name: &str, text: String| -> io::Result<()> { fs::write(out.join(name), text) };
     let markdown = tables::markdown(&comparison);
     print!("{markdown}");

@@ -126,6 +126,30 @@ impl Row {
     }
 }
 
+/// A running mean.
+#[derive(Default)]
+pub struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    /// Takes one more value.
+    pub fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    /// The mean to the nearest whole number, or `otherwise` of no values.
+    pub fn rounded(&self, otherwise: usize) -> usize {
+        if self.count == 0 {
+            otherwise
+        } else {
+            (self.sum / self.count as f64).round() as usize
+        }
+    }
+}
+
 /// The tables for people.
 pub fn markdown(comparison: &Comparison) -> String {
     let mut text = String::new();
