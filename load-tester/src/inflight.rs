@@ -48,8 +48,10 @@ pub struct InFlight {
 struct Slot {
     id: u32,
     busy: bool,
-    /// The last id of this slot that was given up.
-    expired: Option<u32>,
+    /// How many ids this slot has had.
+    issued: u32,
+    /// How many of them were given up and not answered since.
+    owed: u32,
     entry: Entry,
 }
 
@@ -68,7 +70,8 @@ impl InFlight {
             .map(|id| Slot {
                 id,
                 busy: false,
-                expired: None,
+                issued: 0,
+                owed: 0,
                 entry,
             })
             .collect();
@@ -100,7 +103,8 @@ impl InFlight {
         *slot = Slot {
             id,
             busy: true,
-            expired: slot.expired,
+            issued: slot.issued.saturating_add(1),
+            owed: slot.owed,
             entry,
         };
         self.order.push_back(id);
@@ -118,8 +122,11 @@ impl InFlight {
             self.waiting -= 1;
             return Ok(slot.entry);
         }
-        if slot.expired == Some(id) {
-            slot.expired = None;
+        // An id this slot has had, while replies to such ids may still come: a
+        // tracker that is slow must not look like one that invents ids.
+        let age = slot.id.wrapping_sub(id) >> self.slot_bits;
+        if slot.owed > 0 && age < slot.issued {
+            slot.owed -= 1;
             return Err(Stray::Late);
         }
         Err(Stray::Unknown)
@@ -135,7 +142,7 @@ impl InFlight {
                     return None;
                 }
                 slot.busy = false;
-                slot.expired = Some(id);
+                slot.owed = slot.owed.saturating_add(1);
                 self.order.pop_front();
                 self.free.push(index as u32);
                 self.waiting -= 1;
@@ -227,5 +234,24 @@ mod tests {
             Stray::Late,
             "slot in use again"
         );
+    }
+    #[test]
+    fn replies_that_come_after_many_timeouts_are_still_late() {
+        let mut table = table(1);
+        let ids: Vec<u32> = (0..5)
+            .map(|t| {
+                let id = table.insert(entry(t)).unwrap();
+                table.expire(u64::MAX).unwrap();
+                id
+            })
+            .collect();
+        for id in &ids {
+            assert_eq!(table.answer(*id, 3).unwrap_err(), Stray::Late);
+        }
+        assert_eq!(table.answer(ids[4], 3).unwrap_err(), Stray::Unknown);
+        let last = table.insert(entry(9)).unwrap();
+        table.expire(u64::MAX).unwrap();
+        let never_issued = last.wrapping_add(5);
+        assert_eq!(table.answer(never_issued, 3).unwrap_err(), Stray::Unknown);
     }
 }

@@ -8,6 +8,22 @@ use std::io;
 pub struct CpuTime {
     /// Nanoseconds on a processor, of all its threads.
     pub nanoseconds: u64,
+    /// Nanoseconds that its threads could have run but waited for a processor;
+    /// 0 where the kernel does not tell.
+    pub waiting_nanoseconds: u64,
+}
+
+impl CpuTime {
+    /// What was used since `before`.
+    pub fn since(self, before: CpuTime) -> CpuTime {
+        let waited = self
+            .waiting_nanoseconds
+            .saturating_sub(before.waiting_nanoseconds);
+        CpuTime {
+            nanoseconds: self.nanoseconds.saturating_sub(before.nanoseconds),
+            waiting_nanoseconds: waited,
+        }
+    }
 }
 
 /// Processor time of the process and all its threads, exact to about a
@@ -15,20 +31,23 @@ pub struct CpuTime {
 /// has none. Threads that ended do not count in the former, so differences are
 /// good for servers whose threads stay.
 pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
-    let mut nanoseconds = 0;
+    let mut time = CpuTime {
+        nanoseconds: 0,
+        waiting_nanoseconds: 0,
+    };
     let mut seen = false;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = thread?.path().join("schedstat");
-        if let Some(time) = fs::read_to_string(path)
-            .ok()
-            .and_then(|text| first_number(&text))
-        {
-            nanoseconds += time;
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
+        if let (Some(Ok(ran)), Some(Ok(waited))) = (numbers.next(), numbers.next()) {
+            time.nanoseconds += ran;
+            time.waiting_nanoseconds += waited;
             seen = true;
         }
     }
-    if seen && nanoseconds > 0 {
-        return Ok(CpuTime { nanoseconds });
+    if seen && time.nanoseconds > 0 {
+        return Ok(time);
     }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_stat(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not understood")))
@@ -54,6 +73,7 @@ fn parse_stat(stat: &str) -> Option<CpuTime> {
     let system: u64 = fields.next()?.parse().ok()?;
     Some(CpuTime {
         nanoseconds: (user + system) * 10_000_000,
+        waiting_nanoseconds: 0,
     })
 }
 
@@ -82,7 +102,8 @@ mod tests {
         assert_eq!(
             parse_stat(stat),
             Some(CpuTime {
-                nanoseconds: 2_000_000_000
+                nanoseconds: 2_000_000_000,
+                waiting_nanoseconds: 0
             })
         );
         assert_eq!(

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::process::CpuTime;
 use crate::stats::{LatencySummary, Stats};
 
 /// The outcome of a run. Rates are per second, sizes in bytes.
@@ -85,6 +86,9 @@ pub struct CpuUse {
     pub utilisation: f64,
     /// Microseconds per reply.
     pub us_per_reply: f64,
+    /// Share of the interval that its threads waited for a processor: other
+    /// load, or threads of its own on one processor.
+    pub waiting: f64,
 }
 
 impl Kinds {
@@ -163,15 +167,19 @@ impl Report {
     }
 
     /// Notes the processor time that the watched process used meanwhile.
-    pub fn set_cpu(&mut self, nanoseconds: u64) {
-        let seconds = nanoseconds as f64 / 1e9;
-        self.cpu = Some(CpuUse {
-            seconds,
-            utilisation: if self.seconds > 0.0 {
+    pub fn set_cpu(&mut self, used: CpuTime) {
+        let seconds = used.nanoseconds as f64 / 1e9;
+        let share = |seconds: f64| {
+            if self.seconds > 0.0 {
                 seconds / self.seconds
             } else {
                 0.0
-            },
+            }
+        };
+        self.cpu = Some(CpuUse {
+            seconds,
+            utilisation: share(seconds),
+            waiting: share(used.waiting_nanoseconds as f64 / 1e9),
             us_per_reply: if self.replies > 0 {
                 seconds * 1e6 / self.replies as f64
             } else {
@@ -256,9 +264,10 @@ impl Report {
             line(
                 "server processor",
                 format!(
-                    "{:.2} s ({:.0} % of one), {:.3} us per reply",
+                    "{:.2} s ({:.0} % of one, {:.0} % waiting for one), {:.3} us per reply",
                     cpu.seconds,
                     cpu.utilisation * 100.0,
+                    cpu.waiting * 100.0,
                     cpu.us_per_reply
                 ),
             );

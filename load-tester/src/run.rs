@@ -11,7 +11,7 @@ use crate::config::{Pace, RunConfig, Target};
 use crate::connect::{self, ConnectError};
 use crate::http::{self, HttpError, HttpLoad};
 use crate::pace::{Progress, Timeline};
-use crate::process;
+use crate::process::{self, CpuTime};
 use crate::report::Report;
 use crate::stats::Stats;
 use crate::sys;
@@ -124,8 +124,8 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
         &stats,
         config.max_loss,
     );
-    if let Some(nanoseconds) = cpu {
-        report.set_cpu(nanoseconds);
+    if let Some(used) = cpu {
+        report.set_cpu(used);
     }
     if let Some(pid) = config.rss_of {
         report.resident_bytes = process::resident_bytes(pid).ok();
@@ -189,16 +189,11 @@ fn watch(
     progress: &[Progress],
     show: bool,
     finished: impl Fn() -> bool,
-) -> Option<u64> {
+) -> Option<CpuTime> {
     let bar = show.then(|| progress_bar(config, timeline));
-    let cpu = || {
-        config
-            .cpu_of
-            .and_then(|pid| process::cpu_time(pid).ok())
-            .map(|time| time.nanoseconds)
-    };
-    let mut at_start = None;
-    let mut at_end = None;
+    let cpu = || config.cpu_of.and_then(|pid| process::cpu_time(pid).ok());
+    let mut at_start: Option<CpuTime> = None;
+    let mut at_end: Option<CpuTime> = None;
     let mut shown = (0, 0);
     loop {
         let now = timeline.now();
@@ -218,7 +213,7 @@ fn watch(
             if let Some(bar) = bar {
                 bar.finish_and_clear();
             }
-            return Some(at_end?.saturating_sub(at_start?));
+            return Some(at_end?.since(at_start?));
         }
         // Wake for the edges of the interval, so that both readings are on time.
         let next_edge = [timeline.measure_from, timeline.end]

@@ -32,6 +32,10 @@ const EXPIRY_SECONDS: u32 = 30;
 /// Lifetime of peers where nothing may expire.
 const NO_EXPIRY_SECONDS: u32 = 7200;
 
+/// A server that waited longer than this share of a run for its processor was
+/// disturbed by other load (or has more threads than its processor can run).
+const DISTURBED: f64 = 0.05;
+
 /// Source addresses of the generator.
 const SOURCES: u16 = 8;
 
@@ -545,6 +549,12 @@ fn record(
     value: impl Fn(&Report) -> Option<f64>,
 ) -> Option<Report> {
     let report = record_nothing(row, outcome)?;
+    row.disturbed += usize::from(
+        report
+            .cpu
+            .as_ref()
+            .is_some_and(|cpu| cpu.waiting > DISTURBED),
+    );
     match value(&report) {
         Some(value) => row.add(value),
         None => row.note("the server's figures could not be read from /proc"),

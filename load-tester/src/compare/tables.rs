@@ -62,6 +62,9 @@ pub struct Row {
     pub min: Option<f64>,
     /// Greatest value.
     pub max: Option<f64>,
+    /// Runs in which the server waited long for its processor: other load on
+    /// the machine, so that rates say little.
+    pub disturbed: usize,
     /// What else the last run showed.
     pub detail: Option<String>,
     /// What else is worth knowing of any run, and why runs are missing.
@@ -92,6 +95,7 @@ impl Figure {
                     median: None,
                     min: None,
                     max: None,
+                    disturbed: 0,
                     detail: None,
                     notes: Vec::new(),
                 });
@@ -183,9 +187,9 @@ pub fn markdown(comparison: &Comparison) -> String {
         );
         let _ = writeln!(
             text,
-            "| | median | min..max | runs | compared with the first | notes |"
+            "| | median | min..max | runs | disturbed | compared with the first | notes |"
         );
-        let _ = writeln!(text, "|---|---:|---:|---:|---:|---|");
+        let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---|");
         let base = figure.rows.iter().find_map(|row| row.median);
         for row in &figure.rows {
             let number = |value: Option<f64>| value.map_or("-".into(), readable);
@@ -195,12 +199,13 @@ pub fn markdown(comparison: &Comparison) -> String {
             };
             let _ = writeln!(
                 text,
-                "| {} | {} | {}..{} | {} | {ratio} | {} |",
+                "| {} | {} | {}..{} | {} | {} | {ratio} | {} |",
                 row.name,
                 number(row.median),
                 number(row.min),
                 number(row.max),
                 row.values.len(),
+                row.disturbed,
                 row.detail
                     .iter()
                     .chain(&row.notes)
@@ -348,15 +353,15 @@ mod tests {
     fn the_table_has_median_and_spread() {
         let text = markdown(&comparison());
         assert!(
-            text.contains("| karuta | 200,000 | 100,000..300,000 | 3 | 1.00 |  |"),
+            text.contains("| karuta | 200,000 | 100,000..300,000 | 3 | 0 | 1.00 |  |"),
             "{text}"
         );
         assert!(
-            text.contains("| other | 1,234 | 1,234..1,234 | 1 | 0.01 |  |"),
+            text.contains("| other | 1,234 | 1,234..1,234 | 1 | 0 | 0.01 |  |"),
             "{text}"
         );
         assert!(
-            text.contains("| missing | - | -..- | 0 | - | not installed / really |"),
+            text.contains("| missing | - | -..- | 0 | 0 | - | not installed / really |"),
             "{text}"
         );
     }
