@@ -32,6 +32,13 @@ const UDP_BATCHES: usize = 4;
 /// Messages from the lanes that are handled in one turn.
 const LANE_BATCH: usize = 256;
 
+/// A stream of datagrams with less than this between two is brisk: the shard
+/// lets them gather instead of waking for each.
+const BRISK: Duration = Duration::from_micros(40);
+
+/// With this many datagrams in a turn there is no need to let more gather.
+const GATHERED: usize = BATCH / 2;
+
 /// How long a stopping shard waits for answers that are still under way.
 const STOP_PATIENCE: Duration = Duration::from_millis(700);
 
@@ -133,6 +140,7 @@ impl Worker {
         self.watch_sockets()?;
         let mut last_tick = self.clock.now();
         let mut last_expiry = last_tick.seconds;
+        let mut last_datagrams = last_tick.elapsed;
         let mut stopping: Option<Stopping> = None;
         loop {
             let (desk, stop) = (&mut self.desk, &self.stop);
@@ -143,7 +151,12 @@ impl Worker {
                 .wait(|| lanes.waiting() > 0 || (!told && stop.is_stopping()))
                 .await?;
             let now = self.clock.now();
-            self.sockets(&now);
+            let datagrams = self.sockets(&now);
+            let since = now.elapsed.saturating_sub(last_datagrams);
+            let brisk = (1..GATHERED).contains(&datagrams) && since < BRISK * datagrams as u32;
+            if datagrams > 0 {
+                last_datagrams = now.elapsed;
+            }
             self.lanes(&now);
             if woken.tick {
                 let since = now.elapsed.saturating_sub(last_tick.elapsed);
@@ -158,6 +171,9 @@ impl Worker {
             self.shard.stats().wakeups.add(rung as u64);
             if self.stop.is_stopping() && self.stopped(&now, &mut stopping) {
                 return Ok(());
+            }
+            if brisk && stopping.is_none() {
+                self.reactor.pause();
             }
             executor::breathe().await;
         }
@@ -179,37 +195,47 @@ impl Worker {
         Ok(())
     }
 
-    /// Handles the sockets that the last wait found ready.
-    fn sockets(&mut self, now: &Now) {
+    /// Handles the sockets that the last wait found ready; returns how many
+    /// datagrams there were.
+    fn sockets(&mut self, now: &Now) -> usize {
+        let mut datagrams = 0;
         for at in 0..self.reactor.ready().len() {
             let token = self.reactor.ready()[at];
             let number = token & !(3 << MARK_SHIFT);
             match token >> MARK_SHIFT << MARK_SHIFT {
-                UDP_MARK => self.datagrams(number as usize, now),
+                UDP_MARK => datagrams += self.datagrams(number as usize, now),
                 LISTENER_MARK => self.http(now, |http, turn| http.accept(number as usize, turn)),
                 _ => self.http(now, |http, turn| {
                     http.ready(ConnectionToken::from_bits(number), turn);
                 }),
             }
         }
+        datagrams
     }
 
-    fn datagrams(&mut self, endpoint: usize, now: &Now) {
+    /// Serves one UDP socket; returns how many datagrams it had.
+    fn datagrams(&mut self, endpoint: usize, now: &Now) -> usize {
         let Some(udp) = &mut self.udp else {
-            return;
+            return 0;
         };
+        let mut datagrams = 0;
         for _ in 0..UDP_BATCHES {
             match udp.serve(endpoint, now, &mut self.shard, &mut self.desk) {
-                Ok(BATCH) => {}
-                Ok(_) => return,
+                Ok(count) => {
+                    datagrams += count;
+                    if count < BATCH {
+                        break;
+                    }
+                }
                 Err(error) => {
                     // An error that an earlier send left on the socket, or
                     // memory pressure; the socket stays usable.
                     log::debug!("receiving datagrams: {error}");
-                    return;
+                    break;
                 }
             }
         }
+        datagrams
     }
 
     fn http(

@@ -35,6 +35,13 @@ const LINGER: Timespec = Timespec {
     tv_nsec: 2_000_000,
 };
 
+/// How long [`Reactor::pause`] lets work gather. The kernel's timer slack adds
+/// about 50 µs.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000,
+};
+
 /// Events that one wait brings, at most.
 const EVENTS: usize = 256;
 
@@ -154,6 +161,14 @@ impl Reactor {
         &self.ready
     }
 
+    /// Lets work gather for a moment before the next wait, as network cards
+    /// moderate their interrupts: to wake for each of a brisk stream of
+    /// datagrams costs more than to answer it. Adds 150 µs of latency at most.
+    pub fn pause(&self) {
+        // Woken early by a signal: as good.
+        let _ = rustix::thread::nanosleep(&PAUSE);
+    }
+
     /// Waits until a descriptor is ready, the tick is due or the bell rings.
     /// Does not wait at all when `has_work` says, after the shard has declared
     /// that it is about to sleep, that there is work.
@@ -165,23 +180,25 @@ impl Reactor {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        if has_work() || self.was_busy {
+        // The look below may find nothing and forget that there was work.
+        let was_busy = self.was_busy;
+        if has_work() || was_busy {
             let (woken, count) = self.poll(&NOT_AT_ALL)?;
             if count > 0 || has_work() {
                 return Ok(woken);
             }
         }
         self.bell.about_to_sleep();
-        let result = self.sleep(has_work).await;
+        let result = self.sleep(was_busy, has_work).await;
         self.bell.awake();
         result
     }
 
-    async fn sleep(&mut self, has_work: impl Fn() -> bool) -> io::Result<Woken> {
+    async fn sleep(&mut self, was_busy: bool, has_work: impl Fn() -> bool) -> io::Result<Woken> {
         if has_work() {
             return Ok(Woken::default());
         }
-        if self.was_busy {
+        if was_busy {
             let (woken, count) = self.poll(&LINGER)?;
             if count > 0 {
                 return Ok(woken);
