@@ -184,6 +184,9 @@ fn addresses(family: AddressFamily) -> [IpAddr; 2] {
 /// What the tracker says of a swarm: complete, downloaded, incomplete.
 fn scrape(tracker: &Tracker, info_hash: &str) -> [u64; 3] {
     let mut stream = TcpStream::connect(tracker.http[0]).expect("connect to the tracker");
+    // A tracker that does not answer is to fail the test, not to hang it.
+    let limit = stream.set_read_timeout(Some(Duration::from_secs(20)));
+    limit.expect("set a time limit");
     let mut query = String::new();
     for at in (0..info_hash.len()).step_by(2) {
         write!(query, "%{}", &info_hash[at..at + 2]).expect("write to a string");
