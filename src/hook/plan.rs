@@ -5,7 +5,8 @@ use super::{AnyHook, Chain, Hook, Selection, ShardSetup, each};
 use crate::config::{HookConfig, read_options};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What one shard works with.
 #[derive(Clone, Default)]
@@ -118,11 +119,20 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// Where a shard finds new hooks after a reload. It looks once per tick.
+/// Where a shard finds new hooks after a reload, and leaves those it had: they
+/// may hold a big list, which it should not be the one to free. It looks once
+/// per tick.
 #[derive(Default)]
 pub struct Mailbox {
     full: AtomicBool,
-    hooks: Mutex<Option<Box<ShardHooks>>>,
+    places: Mutex<Places>,
+    exchanged: Condvar,
+}
+
+#[derive(Default)]
+struct Places {
+    new: Option<Box<ShardHooks>>,
+    old: Option<Box<ShardHooks>>,
 }
 
 impl fmt::Debug for Mailbox {
@@ -141,21 +151,69 @@ impl Mailbox {
     /// Leaves new hooks for the shard, instead of those that lie there unread.
     pub fn put(&self, hooks: ShardHooks) {
         let unread = {
-            let mut place = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut places = self.places();
             self.full.store(true, Ordering::Release);
-            place.replace(Box::new(hooks))
+            (places.new.replace(Box::new(hooks)), places.old.take())
         };
         drop(unread);
     }
 
-    /// Takes what lies there.
-    #[must_use]
-    pub fn take(&self) -> Option<Box<ShardHooks>> {
+    /// For the shard: lets `exchange` swap its hooks for those that lie there,
+    /// if any do.
+    pub fn look(&self, exchange: impl FnOnce(&mut ShardHooks)) {
         if !self.full.load(Ordering::Acquire) {
-            return None;
+            return;
         }
-        let mut place = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places();
         self.full.store(false, Ordering::Release);
-        place.take()
+        if let Some(mut hooks) = places.new.take() {
+            exchange(&mut hooks);
+            places.old = Some(hooks);
+            self.exchanged.notify_all();
+        }
+    }
+
+    /// Waits until the shard has its new hooks, and frees those it had. Returns
+    /// false if it takes longer than this.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let waiting = |places: &mut Places| places.new.is_some();
+        let result = self
+            .exchanged
+            .wait_timeout_while(self.places(), patience, waiting);
+        let (mut places, timeout) = result.unwrap_or_else(PoisonError::into_inner);
+        let old = places.old.take();
+        drop(places);
+        drop(old);
+        !timeout.timed_out()
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_are_exchanged_once() {
+        let mailbox = Mailbox::new();
+        mailbox.look(|_| panic!("nothing lies there"));
+        mailbox.put(ShardHooks::default());
+        assert!(!mailbox.wait(Duration::ZERO));
+        let mut own = ShardHooks::default();
+        own.selection.peer_scope = false;
+        mailbox.look(|hooks| std::mem::swap(hooks, &mut own));
+        assert!(own.selection.peer_scope, "the new ones");
+        mailbox.look(|_| panic!("nothing lies there any more"));
+        let old = mailbox
+            .places()
+            .old
+            .as_ref()
+            .map(|old| old.selection.peer_scope);
+        assert_eq!(old, Some(false));
+        assert!(mailbox.wait(Duration::ZERO));
+        assert!(mailbox.places().old.is_none());
     }
 }

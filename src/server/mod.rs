@@ -219,8 +219,8 @@ impl Tracker {
         self.running_hooks().background.reread();
     }
 
-    /// Runs the hooks of another configuration from the next tick on. Nothing
-    /// else of it is looked at.
+    /// Runs the hooks of another configuration from the next tick on, and
+    /// returns once all shards do. Nothing else of it is looked at.
     ///
     /// # Errors
     /// Why a hook cannot start; then everything stays as it was.
@@ -229,6 +229,11 @@ impl Tracker {
         let (hooks, background) = start_hooks(config, self.shards, running.seed)?;
         for (id, mailbox) in running.mailboxes.iter().enumerate() {
             mailbox.put(hooks.shard(id));
+        }
+        for mailbox in &running.mailboxes {
+            if !mailbox.wait(RELOAD_PATIENCE) {
+                log::warn!("a shard takes long to take its new hooks");
+            }
         }
         running.background = background;
         Ok(())
@@ -277,6 +282,10 @@ impl Tracker {
         self.wait()
     }
 }
+
+/// How long a reload waits for a shard to change its hooks: it looks ten times
+/// a second.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What hooks need beside the shards.
 struct RunningHooks {

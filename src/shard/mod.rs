@@ -178,9 +178,11 @@ impl Shard {
 
     /// Gives the hooks their turn; about ten times a second.
     pub fn tick_hooks(&mut self, now_seconds: u32, now: Moment) {
-        if let Some(hooks) = self.mailbox.take() {
-            self.set_hooks(*hooks);
-        }
+        let (chain, selector) = (&mut self.chain, &mut self.selector);
+        self.mailbox.look(|hooks| {
+            std::mem::swap(&mut hooks.chain, chain);
+            selector.set(std::mem::take(&mut hooks.selection));
+        });
         self.chain.tick(now);
         self.selector.tick(now_seconds, self.longest_stay_seconds);
         self.stats.hook_events_lost.set(self.chain.lost());
