@@ -5,6 +5,7 @@
 //! in use is an error before anything runs, and the kernel's steering program
 //! names sockets by the order in which their group was bound.
 
+mod settings;
 mod sockets;
 
 use crate::config::Config;
@@ -13,21 +14,20 @@ use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::signals::SignalListener;
 use crate::frontend::desk::Desk;
-use crate::frontend::http::{HttpFrontend, HttpSettings};
-use crate::frontend::udp::{UdpFrontend, UdpSettings};
+use crate::frontend::http::HttpFrontend;
+use crate::frontend::udp::UdpFrontend;
 use crate::frontend::worker::{Stop, TICK, Worker};
 use crate::hook::{Mailbox, Plan};
-use crate::protocol::http::{NumWantLimits, Routes};
-use crate::protocol::udp::ConnectionIds;
 use crate::runtime::clock::Clock;
 use crate::runtime::executor;
 use crate::runtime::mesh::{self, Bell};
 use crate::runtime::reactor::Reactor;
+use crate::shard::Shard;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
-use crate::shard::{Shard, ShardSettings};
 use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use settings::Settings;
 use sockets::{Sockets, bind_remedy};
 use std::fmt;
 use std::io::{self, Write as _};
@@ -105,7 +105,7 @@ impl Tracker {
             .map(|_| Arc::new(ShardStats::default()))
             .collect();
         let clock = Clock::start();
-        let settings = Settings::new(config, &seeds)?;
+        let settings = Settings::new(config, seeds.connection_key)?;
         let (hooks, background) = start_hooks(config, shards, seeds.hooks)?;
         let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
@@ -360,73 +360,6 @@ impl Seeds {
             shards: rest.chunks_exact(8).map(number).collect(),
         })
     }
-}
-
-/// The configuration in the form that the parts of a shard take.
-struct Settings {
-    shard: ShardSettings,
-    udp: Option<UdpSettings>,
-    http: Option<HttpSettings>,
-}
-
-impl Settings {
-    fn new(config: &Config, seeds: &Seeds) -> Result<Self, StartError> {
-        let storage = &config.storage.config;
-        let interval_seconds = whole_seconds(config.announce_interval);
-        let min_interval_seconds = whole_seconds(config.min_announce_interval);
-        let shard = ShardSettings {
-            peer_lifetime_seconds: whole_seconds(storage.peer_lifetime),
-            downloads_lifetime_seconds: whole_seconds(storage.downloads_lifetime),
-            sweep_seconds: whole_seconds(storage.gc_interval),
-            peer_ids: storage.peer_ids,
-            max_peers: storage.max_peers as u64,
-            max_swarms: storage.max_swarms as u64,
-        };
-        let udp = config.udp.as_ref().map(|udp| {
-            let skew = udp.max_clock_skew.as_secs();
-            UdpSettings {
-                interval_seconds,
-                connection_ids: match udp.private_key.is_empty() {
-                    true => ConnectionIds::new(seeds.connection_key, skew),
-                    false => ConnectionIds::from_secret(udp.private_key.expose().as_bytes(), skew),
-                },
-                allow_ip_spoofing: udp.allow_ip_spoofing,
-                default_num_want: udp.default_numwant,
-                max_num_want: udp.max_numwant,
-                max_scrape_hashes: udp.max_scrape_infohashes,
-                max_packet_bytes: [udp.max_packet_bytes_ipv4, udp.max_packet_bytes_ipv6],
-            }
-        });
-        let http = match &config.http {
-            None => None,
-            Some(http) => Some(HttpSettings {
-                interval_seconds,
-                min_interval_seconds,
-                routes: Routes::compile(&http.announce_routes, &http.scrape_routes)
-                    .map_err(|error| StartError(error.to_string()))?,
-                num_want: NumWantLimits {
-                    default: http.default_numwant,
-                    max: http.max_numwant,
-                },
-                max_scrape_hashes: http.max_scrape_infohashes,
-                allow_ip_spoofing: http.allow_ip_spoofing,
-                real_ip_header: Some(http.real_ip_header.clone()).filter(|name| !name.is_empty()),
-                enable_keepalive: http.enable_keepalive,
-                read_timeout: http.read_timeout.as_millis() as u64,
-                write_timeout: http.write_timeout.as_millis() as u64,
-                idle_timeout: http.idle_timeout.as_millis() as u64,
-                max_connections: http.max_connections,
-                max_request_bytes: http.max_request_bytes,
-                external_ip: http.external_ip,
-            }),
-        };
-        Ok(Self { shard, udp, http })
-    }
-}
-
-fn whole_seconds(duration: Duration) -> u32 {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {

@@ -56,6 +56,19 @@ macro_rules! with_store {
     };
 }
 
+/// Runs `$body` with `$ip` bound to an address in its family's type and
+/// `$selected` to the swarms of that family.
+macro_rules! with_peer {
+    ($swarms:expr, $address:expr, |$ip:ident, $selected:ident| $body:expr) => {
+        match ($swarms, $address) {
+            (Swarms::Plain($selected, _), IpAddr::V4($ip)) => $body,
+            (Swarms::Plain(_, $selected), IpAddr::V6($ip)) => $body,
+            (Swarms::WithIds($selected, _), IpAddr::V4($ip)) => $body,
+            (Swarms::WithIds(_, $selected), IpAddr::V6($ip)) => $body,
+        }
+    };
+}
+
 /// One shard. Made on the thread that starts the tracker, then owned by its
 /// executor.
 pub struct Shard {
@@ -229,12 +242,9 @@ impl Shard {
     /// swarm's peers.
     #[inline]
     pub fn prefetch_peers(&mut self, hash: u64, announce: &Announce) {
-        match (&self.swarms, announce.ip) {
-            (Swarms::Plain(v4, _), IpAddr::V4(ip)) => prefetch_in(&v4.store, hash, ip, announce),
-            (Swarms::Plain(_, v6), IpAddr::V6(ip)) => prefetch_in(&v6.store, hash, ip, announce),
-            (Swarms::WithIds(v4, _), IpAddr::V4(ip)) => prefetch_in(&v4.store, hash, ip, announce),
-            (Swarms::WithIds(_, v6), IpAddr::V6(ip)) => prefetch_in(&v6.store, hash, ip, announce),
-        }
+        with_peer!(&self.swarms, announce.ip, |ip, swarms| {
+            prefetch_in(&swarms.store, hash, ip, announce);
+        });
     }
 
     /// Stores the announcer (or removes it) and hands out peers. `hash` is what
@@ -249,9 +259,9 @@ impl Shard {
     ) -> AnnounceCounts {
         let (capacity, random) = (&mut self.capacity, &mut self.random);
         let selector = &mut self.selector;
-        let (counts, stored) = match (&mut self.swarms, announce.ip) {
-            (Swarms::Plain(store, _), IpAddr::V4(ip)) => announce_to(
-                store,
+        let (counts, stored) = with_peer!(&mut self.swarms, announce.ip, |ip, swarms| {
+            announce_to(
+                swarms,
                 selector,
                 now_seconds,
                 hash,
@@ -260,41 +270,8 @@ impl Shard {
                 capacity,
                 random,
                 output,
-            ),
-            (Swarms::Plain(_, store), IpAddr::V6(ip)) => announce_to(
-                store,
-                selector,
-                now_seconds,
-                hash,
-                ip,
-                announce,
-                capacity,
-                random,
-                output,
-            ),
-            (Swarms::WithIds(store, _), IpAddr::V4(ip)) => announce_to(
-                store,
-                selector,
-                now_seconds,
-                hash,
-                ip,
-                announce,
-                capacity,
-                random,
-                output,
-            ),
-            (Swarms::WithIds(_, store), IpAddr::V6(ip)) => announce_to(
-                store,
-                selector,
-                now_seconds,
-                hash,
-                ip,
-                announce,
-                capacity,
-                random,
-                output,
-            ),
-        };
+            )
+        });
         match stored {
             Stored::Yes | Stored::No(NotStored::Stopped) => {}
             Stored::No(NotStored::PeerCap) => self.stats.peers_not_stored.add(1),
