@@ -9,6 +9,7 @@ use karuta::server::Tracker;
 use karuta::shard::stats::{DropReason, Handshake, Protocol};
 use rustls::client::Resumption;
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -369,6 +370,60 @@ fn every_kind_of_key_is_read() {
         let server = Files::with(&issued).server(1, false);
         assert_eq!(shown(server.https[0], &[&issued]), issued.der);
     }
+}
+
+#[test]
+fn older_forms_of_keys_are_read() {
+    // Made with openssl for this test alone, and known to everybody.
+    for file in ["tls-rsa-pkcs1.pem", "tls-ec-sec1.pem"] {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/data")
+            .join(file);
+        let text = fs::read_to_string(path).expect("readable");
+        let issued = Issued {
+            der: CertificateDer::from_pem_slice(text.as_bytes()).expect("a certificate"),
+            certificate: text.clone(),
+            key: text,
+        };
+        let server = Files::with(&issued).server(1, false);
+        for version in [&TLS12, &TLS13] {
+            let mut client = connect(server.https[0], &client(&issued, &[version]));
+            assert_eq!(client.get("/").status, 200, "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_proxy_is_introduced_before_tls() {
+    let issued = issue(|_| ());
+    let files = Files::with(&issued);
+    let mut config = files.config(2);
+    let http = config.http.as_mut().expect("on");
+    (http.proxy_protocol, http.external_ip) = (true, true);
+    http.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
+    let server = Server::start(&config);
+    let config = client(&issued, &[&TLS13, &TLS12]);
+    let target = Announce::leecher(hash(1), 6881).target();
+    for together in [false, true] {
+        let mut client = connect(server.https[0], &config);
+        let mut opening = b"PROXY TCP4 192.0.2.1 198.51.100.1 1 2\r\n".to_vec();
+        if together {
+            let session = &mut client.socket.conn;
+            session.write_tls(&mut opening).expect("into memory");
+        }
+        for byte in opening.chunks(if together { opening.len() } else { 1 }) {
+            client.socket.sock.write_all(byte).expect("send");
+        }
+        let dictionary = client.get(&target).bencode().dictionary();
+        let ip = dictionary[&b"external ip"[..]].bytes();
+        assert_eq!(ip, [192, 0, 2, 1]);
+    }
+    // Without it there is no handshake.
+    let mut client = connect(server.https[0], &config);
+    let result = client.socket.conn.complete_io(&mut client.socket.sock);
+    result.expect_err("closed");
+    assert_eq!(server.drops(Protocol::Http, DropReason::BadProxyHeader), 1);
+    assert_eq!(server.handshakes(Handshake::Failed), 0);
 }
 
 #[test]

@@ -21,6 +21,10 @@ use std::sync::Arc;
 /// Connections accepted from one listener in one turn of the loop.
 const ACCEPT_BATCH: usize = 64;
 
+/// The same where TLS is spoken: a handshake costs as much as hundreds of
+/// announces, for which others would wait.
+const TLS_ACCEPT_BATCH: usize = 8;
+
 /// A listening socket, which is non-blocking, and what is spoken there.
 #[derive(Debug)]
 pub struct Listener {
@@ -39,7 +43,12 @@ impl AsFd for Listener {
 impl HttpFrontend {
     /// Accepts what waits at the listener of this number.
     pub fn accept<L: Lanes>(&mut self, listener: usize, turn: &mut Turn<'_, L>) {
-        for _ in 0..ACCEPT_BATCH {
+        let speaks_tls = |listener: &Listener| listener.tls.is_some();
+        let batch = match self.listeners.get(listener).is_some_and(speaks_tls) {
+            true => TLS_ACCEPT_BATCH,
+            false => ACCEPT_BATCH,
+        };
+        for _ in 0..batch {
             if self.stopping {
                 return;
             }
