@@ -253,6 +253,71 @@ fn nothing_is_logged_for_a_request() {
     }
 }
 
+/// Waits until a request for metrics has this line in its answer.
+fn until_metric(process: &Process, line: &str) {
+    let address = process.said.last().expect("the metrics' address");
+    let address = address.trim().trim_start_matches("metrics at http://");
+    let address = address.trim_end_matches("/metrics").parse();
+    let address: SocketAddr = address.expect("an address");
+    for _ in 0..20_000 {
+        let text = text(&support::get(address, "/metrics").body);
+        if text.lines().any(|found| found == line) {
+            return;
+        }
+    }
+    panic!("no {line}");
+}
+
+#[test]
+fn signals_reload_it() {
+    let folder = Folder::new("reload");
+    let write = |more: &str| folder.file("karuta.yaml", &format!("{ANY_PORT}{more}\n"));
+    let file = write("");
+    let process = Process::start(&file, &[]);
+    let mut udp = Udp::new(process.udp);
+    let mut interval = || udp.announce(&Announce::leecher(hash(1), 1)).interval;
+    assert_eq!(interval(), 1800);
+    for (at, name) in ["HUP", "USR1", "HUP"].into_iter().enumerate() {
+        let seconds = 1000 + at as u32;
+        write(&format!("announce_interval: {seconds}s"));
+        process.signal(name);
+        let ok = |count| format!("karuta_reloads_total{{result=\"ok\"}} {count}");
+        until_metric(&process, &ok(at + 1));
+        assert_eq!(interval(), seconds);
+    }
+    for count in 1..4 {
+        write("announce_interval: 5m\nanounce_interval: 6m");
+        process.signal("HUP");
+        let failed = format!("karuta_reloads_total{{result=\"failed\"}} {count}");
+        until_metric(&process, &failed);
+        assert_eq!(interval(), 1002);
+    }
+    let moved = ANY_PORT.replace("shards: 2", "shards: 3");
+    folder.file("karuta.yaml", &format!("{moved}announce_interval: 20m\n"));
+    // Many at once are a few.
+    for _ in 0..20 {
+        process.signal("HUP");
+        process.signal("USR1");
+    }
+    let mut asked = 0;
+    while interval() != 1200 {
+        asked += 1;
+        assert!(asked < 200_000, "it was not reloaded");
+    }
+    process.signal("TERM");
+    let (status, log) = process.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    for words in [
+        "changed announce_interval",
+        &format!("{file}:7:1: unknown key \"anounce_interval\""),
+        "did you mean \"announce_interval\"?",
+        "nothing has changed",
+        "only a restart changes shards: left as at the start",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+}
+
 #[test]
 fn a_port_in_use_is_named() {
     let folder = Folder::new("port");

@@ -172,3 +172,130 @@ fn are_same(running: &[HookConfig], next: &[HookConfig]) -> bool {
     let what = |hook: &HookConfig| (hook.name.clone(), hook.options.clone());
     running.iter().map(what).eq(next.iter().map(what))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::settings::Settings;
+
+    /// Another value for each key that a reload changes.
+    const OTHER: &[(&str, &str)] = &[
+        ("announce_interval", "announce_interval: 20m"),
+        ("min_announce_interval", "min_announce_interval: 10m"),
+        ("http.read_timeout", "http: {read_timeout: 1s}"),
+        ("http.write_timeout", "http: {write_timeout: 1s}"),
+        ("http.enable_keepalive", "http: {enable_keepalive: true}"),
+        ("http.idle_timeout", "http: {idle_timeout: 1s}"),
+        ("http.announce_routes", "http: {announce_routes: [/a]}"),
+        ("http.scrape_routes", "http: {scrape_routes: [/s]}"),
+        ("http.allow_ip_spoofing", "http: {allow_ip_spoofing: true}"),
+        ("http.real_ip_header", "http: {real_ip_header: X-Real-IP}"),
+        ("http.max_numwant", "http: {max_numwant: 60}"),
+        ("http.default_numwant", "http: {default_numwant: 7}"),
+        (
+            "http.max_scrape_infohashes",
+            "http: {max_scrape_infohashes: 7}",
+        ),
+        ("http.max_connections", "http: {max_connections: 7}"),
+        ("http.max_request_bytes", "http: {max_request_bytes: 4096}"),
+        ("http.external_ip", "http: {external_ip: true}"),
+        ("udp.max_clock_skew", "udp: {max_clock_skew: 40s}"),
+        (
+            "udp.private_key",
+            "udp: {private_key: sixteen or more characters}",
+        ),
+        ("udp.allow_ip_spoofing", "udp: {allow_ip_spoofing: true}"),
+        ("udp.max_numwant", "udp: {max_numwant: 60}"),
+        ("udp.default_numwant", "udp: {default_numwant: 7}"),
+        (
+            "udp.max_scrape_infohashes",
+            "udp: {max_scrape_infohashes: 7}",
+        ),
+        (
+            "udp.max_packet_bytes_ipv4",
+            "udp: {max_packet_bytes_ipv4: 1000}",
+        ),
+        (
+            "udp.max_packet_bytes_ipv6",
+            "udp: {max_packet_bytes_ipv6: 1000}",
+        ),
+        (
+            "storage.config.gc_interval",
+            "storage: {config: {gc_interval: 1m}}",
+        ),
+        (
+            "storage.config.peer_lifetime",
+            "storage: {config: {peer_lifetime: 40m}}",
+        ),
+        (
+            "storage.config.max_peers",
+            "storage: {config: {max_peers: 7}}",
+        ),
+        (
+            "storage.config.max_swarms",
+            "storage: {config: {max_swarms: 7}}",
+        ),
+        (
+            "storage.config.downloads_lifetime",
+            "storage: {config: {downloads_lifetime: 1h}}",
+        ),
+        (
+            "prehooks",
+            "prehooks: [{name: port approval, options: {blacklist: ['1']}}]",
+        ),
+        (
+            "posthooks",
+            "posthooks: [{name: webhook, options: {url: 'http://127.0.0.1:1/'}}]",
+        ),
+    ];
+
+    /// The defaults, both frontends on, but for this text.
+    fn config(text: &str) -> Config {
+        let mut whole = text.to_owned();
+        for frontend in ["http", "udp"] {
+            if !text.starts_with(&format!("{frontend}:")) {
+                whole += &format!("\n{frontend}: {{}}");
+            }
+        }
+        Config::parse(&whole, "f").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What shards are told, as a text. Of the key of connection ids it shows
+    /// nothing: their first bytes stand for it.
+    fn told(config: &Config) -> String {
+        let Settings { shard, udp, http } = Settings::new(config, [1; 16]).expect("valid");
+        let ids = &udp.as_ref().expect("udp").connection_ids;
+        let id = ids.issue(1_700_000_000, [127, 0, 0, 1].into());
+        format!("{shard:?} {udp:?} {http:?} {id}")
+    }
+
+    #[test]
+    fn every_live_key_is_noticed_and_reaches_the_shards() {
+        let running = config("");
+        for (key, text) in OTHER {
+            let mut next = config(text);
+            let report = settle(&running, &mut next);
+            assert_eq!((&*report.changed, &*report.restart), (&[*key][..], &[][..]));
+            if !key.ends_with("hooks") {
+                assert_ne!(told(&running), told(&next), "{key} reaches nobody");
+            }
+        }
+        let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
+        let missing = keys().filter(|(key, reach)| *reach == Reach::Live && !tried.contains(key));
+        assert_eq!(missing.count(), 0, "a live key has no other value here");
+    }
+
+    #[test]
+    fn what_cannot_change_is_put_back() {
+        let running = config("");
+        let text = "udp: {addr: '127.0.0.1:1', steering: 'off', max_numwant: 60}\nshards: 3";
+        let mut next = config(text);
+        let report = settle(&running, &mut next);
+        assert_eq!(report.changed, ["udp.max_numwant"]);
+        assert_eq!(report.restart, ["shards", "udp.addr", "udp.steering"]);
+        let mut expected = config("udp: {max_numwant: 60}");
+        expected.http = running.http.clone();
+        assert_eq!(next, expected);
+        assert_eq!(settle(&next, &mut expected), Report::default());
+    }
+}

@@ -366,12 +366,9 @@ impl Shard {
     /// must not make room.
     fn hold_caps(&mut self) {
         let (peers, swarms) = self.stored();
-        if peers > self.caps.peers {
-            self.capacity.peers = 0;
-        }
-        if swarms > self.caps.swarms {
-            self.capacity.swarms = 0;
-        }
+        let capacity = &mut self.capacity;
+        capacity.peers = capacity.peers.min(room(self.caps.peers, peers));
+        capacity.swarms = capacity.swarms.min(room(self.caps.swarms, swarms));
     }
 
     fn publish(&mut self) {
