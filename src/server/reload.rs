@@ -274,3 +274,41 @@ impl Orders {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Tracker;
+    use std::sync::mpsc;
+
+    #[test]
+    fn orders_during_a_reload_become_one_and_the_end_waits_for_none() {
+        let text = "shards: 1\nmetrics_addr: ''\nudp: {addr: 127.0.0.1:0}";
+        let config = Config::parse(text, "f").expect("valid");
+        let tracker = Tracker::start(&config).expect("starts");
+        let (begins, began) = mpsc::channel();
+        let (allow, allowed) = mpsc::channel::<()>();
+        let source = ConfigSource {
+            name: "f".to_owned(),
+            read: Box::new(move || {
+                begins.send(()).expect("heard");
+                let _ = allowed.recv();
+                Err("f: not now".to_owned())
+            }),
+        };
+        let orders = Orders::start(tracker.reloader(), Some(source)).expect("starts");
+        orders.reload();
+        began.recv().expect("the first");
+        for _ in 0..100 {
+            orders.reload();
+        }
+        tracker.reread_lists();
+        allow.send(()).expect("waiting");
+        began.recv().expect("one more for all others");
+        // It ends although a reload reads for ever.
+        tracker.stop().expect("stops");
+        drop(orders);
+        drop(allow);
+        assert!(began.recv().is_err(), "no third");
+    }
+}
