@@ -465,6 +465,57 @@ fn a_bad_file_at_a_reload_keeps_the_old_certificate() {
 }
 
 #[test]
+fn a_reload_may_name_other_files() {
+    let (old, new) = (issue(|_| ()), issue(|_| ()));
+    let (files, others) = (Files::with(&old), Files::with(&new));
+    let mut config = files.config(2);
+    config.http.as_mut().expect("on").enable_keepalive = true;
+    let server = Server::start(&config);
+    let address = server.https[0];
+    let mut open = connect(address, &forgetful(&old));
+    assert_eq!(open.get("/").status, 200);
+
+    // Files that cannot be used: nothing changes, not even other keys.
+    let mut next = config.clone();
+    let http = next.http.as_mut().expect("on");
+    http.tls_cert_path = others.certificate();
+    http.enable_keepalive = false;
+    let error = server
+        .reload(&next)
+        .expect_err("of another key")
+        .to_string();
+    assert!(
+        error.contains("key.pem: is not the key of the first"),
+        "{error}"
+    );
+    assert_eq!(shown(address, &[&old]), old.der);
+    assert_eq!(
+        support::field(&open.get("/").head, "Connection"),
+        Some("keep-alive")
+    );
+
+    let http = next.http.as_mut().expect("on");
+    http.tls_key_path = others.key();
+    http.https_addr.clear();
+    let report = server.reload(&next).expect("valid");
+    assert_eq!(report.changed, ["http.enable_keepalive"]);
+    assert_eq!(report.restart, ["http.https_addr"]);
+    assert_eq!(shown(address, &[&old]), old.der);
+
+    next.http.as_mut().expect("on").https_addr = config.http.expect("on").https_addr;
+    let report = server.reload(&next).expect("valid");
+    assert_eq!(report.changed, ["http.tls_cert_path", "http.tls_key_path"]);
+    assert_eq!(shown(address, &[&new]), new.der);
+    assert_eq!(open.get("/").status, 200);
+
+    // From now on the other files are watched.
+    let third = issue(|_| ());
+    files.write(&old.certificate, &old.key);
+    others.write(&third.certificate, &third.key);
+    while shown(address, &[&new, &third]) != third.der {}
+}
+
+#[test]
 fn what_is_no_tls_is_closed() {
     let issued = issue(|_| ());
     let server = Files::with(&issued).server(1, true);

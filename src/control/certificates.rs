@@ -27,17 +27,45 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use x509_cert::der::Decode;
 
 /// Tickets sent after each full handshake of TLS 1.3: as many connections can
 /// be resumed at once. Few clients announce more at a time.
 const TICKETS: usize = 2;
 
-/// The certificate in use, and where it comes from.
-pub struct Certificates {
+/// A certificate with its chain and its key, read and found usable.
+pub struct Certificate {
+    files: CertificateFiles,
+    key: CertifiedKey,
+}
+
+#[derive(Clone)]
+struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
+}
+
+impl Certificate {
+    /// Reads a certificate with its chain, and its key.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        Ok(Self {
+            files: CertificateFiles {
+                certificate: certificate.to_owned(),
+                key: key.to_owned(),
+            },
+            key: read(certificate, key)?,
+        })
+    }
+}
+
+/// The certificate in use, and where it comes from.
+pub struct Certificates {
+    /// Locked while they are read, so that what was read last is in use.
+    files: Mutex<CertificateFiles>,
     current: ArcSwap<CertifiedKey>,
     /// Where the expiry date is published.
     stats: Arc<ShardStats>,
@@ -45,40 +73,33 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Reads a certificate with its chain, and its key.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub fn load(
-        certificate: &Path,
-        key: &Path,
-        stats: Arc<ShardStats>,
-        clock: Clock,
-    ) -> Result<Arc<Self>, CertificateError> {
-        let current = read(certificate, key)?;
+    /// Begins with a certificate; publishes when it expires to `stats`.
+    #[must_use]
+    pub fn new(certificate: Certificate, stats: Arc<ShardStats>, clock: Clock) -> Arc<Self> {
         let certificates = Self {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            current: ArcSwap::from_pointee(current),
+            files: Mutex::new(certificate.files.clone()),
+            current: ArcSwap::from_pointee(certificate.key),
             stats,
             clock,
         };
-        certificates.look_at_dates();
-        Ok(Arc::new(certificates))
+        certificates.look_at_dates(&certificate.files);
+        Arc::new(certificates)
     }
 
-    /// Reads the files again; new connections get what they hold now.
+    /// Puts another certificate in the place of the one in use: new connections
+    /// get it.
+    pub fn install(&self, certificate: Certificate) {
+        self.exchange(&mut self.files(), certificate);
+    }
+
+    /// Reads the files again.
     ///
     /// # Errors
     /// What is wrong with them; then the old certificate stays.
     pub fn reload(&self) -> Result<(), CertificateError> {
-        let next = read(&self.certificate, &self.key)?;
-        let is_new = next.cert != self.current.load().cert;
-        self.current.store(Arc::new(next));
-        self.look_at_dates();
-        if is_new {
-            log::info!("{}: read again", self.certificate.display());
-        }
+        let mut files = self.files();
+        let next = Certificate::read(&files.certificate, &files.key)?;
+        self.exchange(&mut files, next);
         Ok(())
     }
 
@@ -87,6 +108,20 @@ impl Certificates {
         if let Err(error) = self.reload() {
             log::warn!("{error}; the old certificate stays in use");
         }
+    }
+
+    fn exchange(&self, files: &mut CertificateFiles, next: Certificate) {
+        let is_new = next.key.cert != self.current.load().cert;
+        self.current.store(Arc::new(next.key));
+        *files = next.files;
+        if is_new {
+            log::info!("{}: serving this certificate", files.certificate.display());
+            self.look_at_dates(files);
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, CertificateFiles> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What every shard speaks TLS by.
@@ -115,12 +150,13 @@ impl Certificates {
     }
 
     fn stamps(&self) -> [Option<Stamp>; 2] {
-        [Stamp::of(&self.certificate), Stamp::of(&self.key)]
+        let files = self.files();
+        [Stamp::of(&files.certificate), Stamp::of(&files.key)]
     }
 
     /// Publishes when the certificate expires, and warns if it is not valid
     /// now.
-    fn look_at_dates(&self) {
+    fn look_at_dates(&self, files: &CertificateFiles) {
         let current = self.current.load();
         let Some((from, until)) = current.cert.first().and_then(validity) else {
             // Its key was understood, so it is served; only its dates are odd.
@@ -128,7 +164,7 @@ impl Certificates {
             return;
         };
         self.stats.certificate_expiry.set(until);
-        let (now, file) = (self.clock.now().unix_seconds, self.certificate.display());
+        let (now, file) = (self.clock.now().unix_seconds, files.certificate.display());
         if until < now {
             log::warn!("{file}: the certificate has expired: clients will refuse it");
         } else if from > now {
@@ -140,7 +176,7 @@ impl Certificates {
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificates")
-            .field("certificate", &self.certificate)
+            .field("certificate", &self.files().certificate)
             .finish_non_exhaustive()
     }
 }
@@ -159,8 +195,9 @@ struct Files {
 
 impl Source for Files {
     fn directories(&self) -> Vec<PathBuf> {
-        let mut directories = list_file::directories(&self.certificates.certificate);
-        directories.extend(list_file::directories(&self.certificates.key));
+        let files = self.certificates.files().clone();
+        let mut directories = list_file::directories(&files.certificate);
+        directories.extend(list_file::directories(&files.key));
         directories
     }
 

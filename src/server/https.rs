@@ -3,7 +3,7 @@
 use super::{StartError, out_of};
 use crate::config::Config;
 use crate::control::background::Background;
-use crate::control::certificates::Certificates;
+use crate::control::certificates::{Certificate, Certificates};
 use crate::hook::background::Services;
 use crate::runtime::clock::Clock;
 use crate::shard::stats::ShardStats;
@@ -15,7 +15,7 @@ pub(super) struct Https {
     certificates: Arc<Certificates>,
     /// What the shards speak TLS by.
     pub tls: Arc<ServerConfig>,
-    _watch: Background,
+    watch: Background,
 }
 
 impl Https {
@@ -37,8 +37,9 @@ impl Https {
             return Ok(None);
         };
         let (certificate, key) = (&http.tls_cert_path, &http.tls_key_path);
-        let certificates = Certificates::load(certificate, key, stats.clone(), clock)
-            .map_err(|error| StartError(error.to_string()))?;
+        let certificate =
+            Certificate::read(certificate, key).map_err(|error| StartError(error.to_string()))?;
+        let certificates = Certificates::new(certificate, stats.clone(), clock);
         let tls = certificates
             .server_config()
             .map_err(|error| StartError(format!("cannot speak TLS: {error}")))?;
@@ -51,12 +52,38 @@ impl Https {
         Ok(Some(Self {
             certificates,
             tls,
-            _watch: watch,
+            watch,
         }))
     }
 
     /// Reads the certificate again.
     pub fn reread(&self) {
         self.certificates.reload_or_warn();
+    }
+
+    /// Reads the files that a configuration names in the place of those in use;
+    /// `None` if it names the same.
+    ///
+    /// # Errors
+    /// What is wrong with them, with the file.
+    pub fn prepare(running: &Config, next: &Config) -> Result<Option<Certificate>, StartError> {
+        let (Some(running), Some(next)) = (&running.http, &next.http) else {
+            return Ok(None);
+        };
+        let (certificate, key) = (&next.tls_cert_path, &next.tls_key_path);
+        if next.https_addr.is_empty()
+            || (certificate, key) == (&running.tls_cert_path, &running.tls_key_path)
+        {
+            return Ok(None);
+        }
+        let read = Certificate::read(certificate, key);
+        read.map(Some)
+            .map_err(|error| StartError(error.to_string()))
+    }
+
+    /// Serves another certificate, whose files are watched from now on.
+    pub fn install(&self, certificate: Certificate) {
+        self.certificates.install(certificate);
+        self.watch.reread();
     }
 }

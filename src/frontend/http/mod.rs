@@ -13,6 +13,7 @@
 
 mod accept;
 mod connection;
+mod reload;
 mod request;
 pub mod stream;
 mod token;
@@ -137,7 +138,7 @@ impl HttpFrontend {
     #[must_use]
     pub fn new(settings: HttpSettings, listeners: Vec<Listener>, stats: Arc<ShardStats>) -> Self {
         Self {
-            input: vec![0; settings.max_request_bytes.max(16 << 10)],
+            input: vec![0; reload::input_bytes(&settings)],
             settings,
             listeners,
             accept_paused: false,
