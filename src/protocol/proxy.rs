@@ -93,6 +93,12 @@ impl Introduction {
         }
     }
 
+    /// Whether any byte was taken.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.length > 0
+    }
+
     /// What the bytes so far mean: `None` if there must be more, else how many
     /// are still to pass over.
     fn understand(&self) -> Result<Option<(u16, Introduced)>, NotIntroduced> {

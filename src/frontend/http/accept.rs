@@ -152,6 +152,11 @@ impl HttpFrontend {
             let mut socket = connection.stream.socket();
             let count = match socket.peek(&mut self.input) {
                 Ok(count) if count > 0 => count,
+                Ok(_) if !introduction.has_begun() => {
+                    // Someone looked whether the port is open.
+                    self.close(at);
+                    return false;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.settle(at, turn);

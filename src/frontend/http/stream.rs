@@ -223,3 +223,71 @@ impl TlsStream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::crypto::ring;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// Both ends' settings.
+    fn settings() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let issued = rcgen::generate_simple_self_signed(["x.test".to_owned()]).expect("issued");
+        let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.cert.der().clone()).expect("a root");
+        let provider = Arc::new(ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![issued.cert.der().clone()], key)
+            .expect("a certificate");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (Arc::new(server), Arc::new(client))
+    }
+
+    /// For threads beside the shards, which block.
+    #[test]
+    fn works_on_a_blocking_socket() {
+        const BYTES: usize = 1 << 20;
+        let (server, client) = settings();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let other = thread::spawn(move || {
+            let socket = TcpStream::connect(address).expect("connect");
+            let name = ServerName::try_from("x.test").expect("a name");
+            let session = ClientConnection::new(client, name).expect("a client");
+            let mut stream = StreamOwned::new(session, socket);
+            stream.write_all(b"please").expect("written");
+            let mut answer = Vec::new();
+            // An error unless the server has said goodbye.
+            stream.read_to_end(&mut answer).expect("read");
+            answer
+        });
+        let (socket, _) = listener.accept().expect("accept");
+        let mut stream = Stream::accepted(socket, Some(&server)).expect("a stream");
+        assert!(!stream.is_half_greeted() && stream.take_handshake().is_none());
+        let mut asked = [0; 6];
+        stream.read_exact(&mut asked[..2]).expect("read");
+        assert!(stream.has_more());
+        stream.read_exact(&mut asked[2..]).expect("read");
+        assert_eq!(&asked, b"please");
+        assert_eq!(stream.take_handshake(), Some(Handshake::Full));
+        assert_eq!(stream.take_handshake(), None);
+        let answer: Vec<u8> = (0..BYTES).map(|at| at as u8).collect();
+        stream.write_all(&answer).expect("written");
+        stream.flush().expect("flushed");
+        assert!(!stream.wants_write() && !stream.has_more());
+        stream.end();
+        assert_eq!(stream.read(&mut [0; 8]).expect("the end"), 0);
+        assert_eq!(other.join().expect("joined"), answer);
+    }
+}
