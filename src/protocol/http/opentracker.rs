@@ -159,29 +159,26 @@ fn twenty_bytes(value: &[u8]) -> Result<[u8; 20], Rejection> {
 /// ones stand for all that are larger.
 fn number(value: &[u8]) -> Result<Option<i64>, Rejection> {
     check(value)?;
-    let mut buffer = [0; 32];
-    let text = match percent::decode_into(value, &mut buffer) {
-        Ok(Some(text)) if !text.is_empty() => &*text,
-        Ok(None) => return Ok(None),
-        _ => return Err(INVALID),
-    };
-    let (is_negative, digits) = match text.split_first() {
-        Some((b'-', digits)) => (true, digits),
-        _ => (false, text),
-    };
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return Ok(None);
+    if value.is_empty() {
+        return Err(INVALID);
     }
-    let number = digits.iter().fold(0i64, |number, digit| {
-        let digit = i64::from(digit.wrapping_sub(b'0'));
-        number.saturating_mul(10).saturating_add(digit)
-    });
+    let (mut is_number, mut is_negative, mut number) = (true, false, 0i64);
+    for (at, byte) in percent::decode(value).enumerate() {
+        match byte.map_err(|_| INVALID)? {
+            b'-' if at == 0 => is_negative = true,
+            digit @ b'0'..=b'9' => {
+                let digit = i64::from(digit.wrapping_sub(b'0'));
+                number = number.saturating_mul(10).saturating_add(digit);
+            }
+            _ => is_number = false,
+        }
+    }
     let number = if is_negative {
         number.saturating_neg()
     } else {
         number
     };
-    Ok(Some(number))
+    Ok(is_number.then_some(number))
 }
 
 /// A number that opentracker does not read.
@@ -362,4 +359,209 @@ fn write_length(out: &mut Vec<u8>, length: usize) {
         length as u64,
         &mut buffer,
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bittorrent::AnnounceCounts;
+    use crate::protocol::http::{HeadOptions, HeadStatus, parse_head};
+
+    const LIMITS: NumWantLimits = NumWantLimits {
+        default: 50,
+        max: 200,
+    };
+
+    fn head(query: Option<&str>) -> Head<'_> {
+        let options = HeadOptions {
+            max_head_bytes: 64,
+            real_ip_header: None,
+        };
+        let Ok(HeadStatus::Complete(head)) = parse_head(b"GET /a HTTP/1.1\r\n\r\n", &options)
+        else {
+            panic!("a request");
+        };
+        Head {
+            query: query.unwrap_or_default().as_bytes(),
+            has_query: query.is_some(),
+            ..head
+        }
+    }
+
+    fn announce(query: &str) -> Result<AnnounceQuery<'_>, Rejection> {
+        parse_announce(&head(Some(query)), LIMITS)
+    }
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn paths_are_known_by_their_first_letters() {
+        for (path, has_query, expected) in [
+            ("/announce", true, Route::Announce),
+            ("/a", false, Route::Announce),
+            ("//announce.php", true, Route::Announce),
+            ("/%61", true, Route::Announce),
+            ("/sc", true, Route::Scrape),
+            ("/scrape", true, Route::Scrape),
+            ("/scrape", false, Route::FullScrape),
+            ("/scrape.php", false, Route::Scrape),
+            ("/", false, Route::Root),
+            ("//", false, Route::Root),
+            ("/", true, Route::Unknown),
+            ("/A", true, Route::Unknown),
+            ("/s", true, Route::Unknown),
+            ("/xa", true, Route::Unknown),
+            ("/a=b", true, Route::Unknown),
+            ("/a%", true, Route::Unknown),
+            ("", false, Route::Root),
+        ] {
+            assert_eq!(route(path, has_query), expected, "{path} {has_query}");
+        }
+    }
+
+    #[test]
+    fn an_announce_needs_no_more_than_a_hash() {
+        let expected = AnnounceQuery {
+            info_hash: InfoHash(*b"aaaaaaaaaaaaaaaaaaaa"),
+            peer_id: PeerId([0; 20]),
+            port: 0,
+            left: 1,
+            downloaded: 0,
+            uploaded: 0,
+            event: Event::None,
+            num_want: 50,
+            compact: true,
+            no_peer_id: true,
+            claimed: ClaimedAddresses::default(),
+        };
+        assert_eq!(announce("info_hash=aaaaaaaaaaaaaaaaaaaa"), Ok(expected));
+        let all = "port=6881&left=0&event=completed&numwant=7&compact=1&peer_id=bbbbbbbbbbbbbbbbbbbb\
+                   &info_hash=%61aaaaaaaaaaaaaaaaaaa&uploaded=3&downloaded=4&ip=192.0.2.1";
+        let expected = AnnounceQuery {
+            peer_id: PeerId(*b"bbbbbbbbbbbbbbbbbbbb"),
+            port: 6881,
+            left: 0,
+            downloaded: 4,
+            uploaded: 3,
+            event: Event::Completed,
+            num_want: 7,
+            claimed: ClaimedAddresses {
+                ip: Some(b"192.0.2.1"),
+                ..ClaimedAddresses::default()
+            },
+            ..expected
+        };
+        assert_eq!(announce(all), Ok(expected));
+        assert_eq!(announce(""), Err(Rejection::Failure(NO_INFO_HASH)));
+        assert_eq!(parse_announce(&head(None), LIMITS), Err(INVALID));
+    }
+
+    #[test]
+    fn numbers_are_read_as_opentracker_does_without_its_overflows() {
+        for (text, expected) in [
+            ("0", Ok(Some(0))),
+            ("007", Ok(Some(7))),
+            ("-5", Ok(Some(-5))),
+            ("-", Ok(Some(0))),
+            ("%31", Ok(Some(1))),
+            ("4294967296", Ok(Some(1 << 32))),
+            ("99999999999999999999", Ok(Some(i64::MAX))),
+            ("-99999999999999999999", Ok(Some(-i64::MAX))),
+            ("1x", Ok(None)),
+            ("x", Ok(None)),
+            ("+1", Ok(None)),
+            ("", Err(INVALID)),
+            ("%3", Err(INVALID)),
+            ("1 ", Err(INVALID)),
+            ("1\u{e9}", Err(INVALID)),
+        ] {
+            assert_eq!(number(text.as_bytes()), expected, "{text}");
+        }
+        for (want, expected) in [("-1", 50), ("0", 0), ("200", 200), ("201", 200)] {
+            let query = format!("info_hash=aaaaaaaaaaaaaaaaaaaa&numwant={want}");
+            assert_eq!(announce(&query).map(|query| query.num_want), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn answers_byte_by_byte() {
+        let reply = AnnounceReply {
+            counts: AnnounceCounts {
+                complete: 1,
+                incomplete: 2,
+                downloaded: 3,
+            },
+            interval_seconds: 1700,
+            min_interval_seconds: 850,
+            peers: b"abcdef",
+            peers6: b"abcdefghijklmnopqr",
+            ..AnnounceReply::default()
+        };
+        let counts = "d8:completei1e10:downloadedi3e10:incompletei2e\
+                      8:intervali1700e12:min intervali850e";
+        for (peers, peers6, expected) in [
+            (
+                reply.peers,
+                reply.peers6,
+                "5:peers6:abcdef6:peers618:abcdefghijklmnopqre",
+            ),
+            (reply.peers, b"", "5:peers6:abcdefe"),
+            (b"", reply.peers6, "6:peers618:abcdefghijklmnopqre"),
+            (b"", b"", "e"),
+        ] {
+            let reply = AnnounceReply {
+                peers,
+                peers6,
+                ..reply
+            };
+            let text = written(|out| write_announce(out, &reply));
+            assert_eq!(text, format!("{counts}{expected}"));
+        }
+        for (family, expected) in [
+            (AddressFamily::V4, "5:peers0:e"),
+            (AddressFamily::V6, "6:peers60:e"),
+        ] {
+            let text = written(|out| write_stopped(out, &reply, family));
+            let counts = "d8:completei1e10:incompletei2e8:intervali1700e12:min intervali850e";
+            assert_eq!(text, format!("{counts}{expected}"));
+        }
+        for (status, expected) in [
+            (
+                Status::NotFound,
+                "404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 25\r\n\r\n<title>Not Found</title>\n",
+            ),
+            (
+                Status::MethodNotAllowed,
+                "400 Invalid Request\r\nContent-Type: text/html\r\nContent-Length: 31\r\n\r\n<title>Invalid Request</title>\n",
+            ),
+            (
+                Status::ServiceUnavailable,
+                "500 Internal Server Error\r\nContent-Type: text/html\r\nContent-Length: 37\r\n\r\n<title>Internal Server Error</title>\n",
+            ),
+        ] {
+            let text = written(|out| write_status(out, status));
+            assert_eq!(text, format!("HTTP/1.0 {expected}"));
+        }
+        let counts = ScrapeCounts {
+            complete: 4,
+            incomplete: 5,
+            downloaded: 6,
+            downloaders: 1,
+        };
+        let [a, b, c] = [b'a', b'b', b'c'].map(|letter| InfoHash([letter; 20]));
+        let none = ScrapeCounts::default();
+        let files = [(b, counts), (c, none), (a, counts), (b, counts)];
+        let entry = |letter: &str| {
+            let hash = letter.repeat(20);
+            format!("20:{hash}d8:completei4e10:downloadedi6e10:incompletei5ee")
+        };
+        assert_eq!(
+            written(|out| write_scrape(out, &files)),
+            format!("d5:filesd{}{}{}ee", entry("b"), entry("a"), entry("b"))
+        );
+    }
 }
