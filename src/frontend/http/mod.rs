@@ -468,8 +468,10 @@ impl HttpFrontend {
                     self.stats.request(Protocol::Http, Action::Other, family);
                     self.stats
                         .reply(Protocol::Http, Action::Other, family, Outcome::Error);
-                    let dialect = self.settings.dialect;
-                    dialect.write_status(&mut self.out, error.status(), false, false);
+                    let (status, out) = (error.status(), &mut self.out);
+                    self.settings
+                        .dialect
+                        .write_status(out, status, false, false);
                     self.connections[at].last = true;
                 }
             }
