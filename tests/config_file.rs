@@ -223,7 +223,7 @@ fn the_dialect_of_opentracker_brings_its_limits() {
         ),
         (
             "udp: {max_scrape_infohashes: 75}",
-            "f:1:30: udp.max_scrape_infohashes: 75 is out of range; use 1 to 74",
+            "f:1:30: udp.max_scrape_infohashes: 75 is out of range; use a whole number from 1 to 74",
         ),
         (
             "http: {redirect_url: \"a\\r\\nb\"}",

@@ -10,7 +10,11 @@
 //! of answers for each, and a deadline for everything a client may delay.
 
 mod connection;
+mod reload;
 mod request;
+mod token;
+
+pub use token::ConnectionToken;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
@@ -82,31 +86,6 @@ pub struct HttpSettings {
     pub redirect_url: String,
 }
 
-/// Names a connection: its place, and which of the place's tenants it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionToken {
-    place: u32,
-    generation: u32,
-}
-
-impl ConnectionToken {
-    /// The token as the reactor carries it, below 2⁶²: the generation loses
-    /// its two upper bits.
-    #[must_use]
-    pub const fn to_bits(self) -> u64 {
-        ((self.generation as u64 & 0x3fff_ffff) << 32) | self.place as u64
-    }
-
-    /// The token back from the reactor.
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            place: bits as u32,
-            generation: (bits >> 32) as u32 & 0x3fff_ffff,
-        }
-    }
-}
-
 /// What a turn of the loop lends to the frontend.
 pub struct Turn<'a, L> {
     /// The time.
@@ -154,7 +133,7 @@ impl HttpFrontend {
         stats: Arc<ShardStats>,
     ) -> Self {
         Self {
-            input: vec![0; settings.max_request_bytes.max(16 << 10)],
+            input: vec![0; reload::input_bytes(&settings)],
             settings,
             listeners,
             accept_paused: false,

@@ -16,9 +16,9 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(selection: Selection) -> Self {
+    fn new(mut selection: Selection) -> Self {
         let mut selector = Selector::default();
-        selector.set(selection);
+        selector.swap(&mut selection);
         Self {
             swarms: Selected::new(SETTINGS, 1),
             selector,
