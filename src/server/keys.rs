@@ -180,6 +180,14 @@ mod tests {
 
     /// Another value for each key that a reload changes.
     const OTHER: &[(&str, &str)] = &[
+        ("announce_interval_spread", "announce_interval_spread: 5s"),
+        // Without the limits that come with it.
+        (
+            "dialect",
+            "dialect: opentracker\n\
+             http: {max_numwant: 100, max_scrape_infohashes: 50}\n\
+             udp: {max_numwant: 100, max_scrape_infohashes: 50}",
+        ),
         ("announce_interval", "announce_interval: 20m"),
         ("min_announce_interval", "min_announce_interval: 10m"),
         ("http.read_timeout", "http: {read_timeout: 1s}"),
@@ -199,6 +207,7 @@ mod tests {
         ("http.max_connections", "http: {max_connections: 7}"),
         ("http.max_request_bytes", "http: {max_request_bytes: 4096}"),
         ("http.external_ip", "http: {external_ip: true}"),
+        ("http.redirect_url", "http: {redirect_url: x}"),
         ("udp.max_clock_skew", "udp: {max_clock_skew: 40s}"),
         (
             "udp.private_key",
@@ -253,7 +262,8 @@ mod tests {
     fn config(text: &str) -> Config {
         let mut whole = text.to_owned();
         for frontend in ["http", "udp"] {
-            if !text.starts_with(&format!("{frontend}:")) {
+            let section = format!("{frontend}:");
+            if !text.lines().any(|line| line.starts_with(&section)) {
                 whole += &format!("\n{frontend}: {{}}");
             }
         }
