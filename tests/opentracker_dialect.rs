@@ -133,6 +133,8 @@ fn what_opentracker_passes_over() {
         ("&left=99999999999999999999999", 0),
         ("&left=-1", 0),
         ("&left=5&left=0", 1),
+        ("&left=0&left=5", 1),
+        ("&port=-1&port=6881", 0),
         ("&LEFT=0", 0),
         ("&%6ceft=0", 1),
         ("&event=finished", 0),
@@ -152,11 +154,22 @@ fn what_opentracker_passes_over() {
         let peers = "5:peers6:\x7f\0\0\x01\x1a\u{e1}";
         assert_eq!(reply, announced(seeders, 0, 1 - seeders, peers), "{query}");
     }
+    for request in [
+        "GET /announce ?info_hash=HASH HTTP/1.1\r\n\r\n",
+        "GET /announce?info_hash=HASH\r\n\r\n",
+        "GET /announce?info_hash=HASH HTTP/1.1\r\nno header\r\n\r\n",
+        "GET /announce?info_hash=HASH HTTP/1.1\n\n",
+    ] {
+        let reply = exchange(v4, &request.replace("HASH", A));
+        assert_eq!(reply, announced(0, 0, 0, ""), "{request}");
+    }
 }
 
 #[test]
 fn what_opentracker_refuses() {
-    let server = Server::start(&config(1));
+    let mut config = config(1);
+    config.http.as_mut().expect("on").max_request_bytes = 1024;
+    let server = Server::start(&config);
     let v4 = server.http(V4);
     for path in [
         "/announce",
@@ -216,6 +229,9 @@ fn what_opentracker_refuses() {
         assert_eq!(exchange(v4, &request), INVALID, "{method}");
     }
     assert_eq!(exchange(v4, "nonsense\r\n\r\n"), INVALID);
+    let error = "HTTP/1.0 500 Internal Server Error\r\nContent-Type: text/html\r\n\
+                 Content-Length: 37\r\n\r\n<title>Internal Server Error</title>\n";
+    assert_eq!(get(v4, &format!("/{}", "a".repeat(2000))), error);
     let forgot = "Your client forgot to send your torrent's info_hash. Please upgrade your client.";
     for target in ["/announce?", "/a?port=1&compact=1"] {
         assert_eq!(get(v4, target), failure(forgot), "{target}");
@@ -386,7 +402,7 @@ fn a_peer_without_a_port_is_answered_but_not_kept() {
     for shards in [1, 2] {
         let server = Server::start(&config(shards));
         let v4 = server.http(V4);
-        for query in ["", "&port=0", "&port=0&event=stopped"] {
+        for query in ["", "&port=0", "&port=-1", "&port=0&event=stopped"] {
             let reply = get(v4, &format!("/a?info_hash={A}&left=0{query}"));
             assert!(reply.contains("8:completei0e"), "{reply:?}");
             assert!(!reply.contains("\x7f\0\0\x01"), "{reply:?}");

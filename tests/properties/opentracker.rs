@@ -20,7 +20,13 @@ pub fn any_request(bytes: &[u8]) {
         max_head_bytes: 1024,
         real_ip_header: None,
     };
-    if let Ok(HeadStatus::Complete(head)) = http::parse_head(bytes, &options) {
+    let parsed = Dialect::Opentracker.parse_head(bytes, &options);
+    if let Ok(parsed) = http::parse_head(bytes, &options) {
+        assert_eq!(Dialect::Opentracker.parse_head(bytes, &options), Ok(parsed));
+    }
+    if let Ok(HeadStatus::Complete(head)) = parsed {
+        assert!(head.head_len <= bytes.len().min(options.max_head_bytes));
+        assert!(head.path.starts_with('/'));
         let routes = Routes::compile(&["/announce"], &["/scrape"]).unwrap();
         let route = Dialect::Opentracker.route(&routes, &head);
         let path = head.path.trim_start_matches('/');
@@ -78,7 +84,7 @@ fn any_query(query: &[u8], has_query: bool) {
         || all(b"event").iter().any(Option::is_none)
         || numbers(b"left").any(|number| number == Number::Invalid)
         || numbers(b"numwant").any(|number| !matches!(number, Number::Is(_)))
-        || numbers(b"port").any(|port| !matches!(port, Number::Is(0..=65535)))
+        || numbers(b"port").any(|port| !matches!(port, Number::Is(..=65535)))
         || [&b"compact"[..], b"compact6"]
             .into_iter()
             .flat_map(numbers)
@@ -94,26 +100,24 @@ fn any_query(query: &[u8], has_query: bool) {
     };
     let announce = announce.unwrap();
     assert_eq!(announce.info_hash, *info_hash);
-    let port = numbers(b"port").next_back();
-    assert_eq!(
-        port.unwrap_or(Number::Is(0)),
-        Number::Is(announce.port.into())
-    );
-    let is_seeder = match numbers(b"left").next_back() {
-        Some(left) => matches!(left, Number::Is(0) | Number::Not),
-        None => false,
+    let port = match numbers(b"port").next_back() {
+        Some(Number::Is(port)) => port.max(0),
+        _ => 0,
     };
+    assert_eq!(i64::from(announce.port), port);
+    let is_seeder = numbers(b"left").any(|left| matches!(left, Number::Is(0) | Number::Not));
     assert_eq!(announce.left == 0, is_seeder);
     let want = match numbers(b"numwant").next_back() {
         Some(Number::Is(want)) if want >= 0 => want.min(200) as u32,
         _ => 50,
     };
     assert_eq!(announce.num_want, want);
-    let event = all(b"event").pop().flatten().unwrap_or_default();
-    let expected = match &event[..] {
+    let events: Vec<Vec<u8>> = all(b"event").into_iter().flatten().collect();
+    let expected = match events.last().map_or(&b""[..], |last| last) {
+        _ if events.iter().any(|event| event == b"stopped") => Event::Stopped,
+        _ if events.iter().any(|event| event == b"completed") && is_seeder => Event::Completed,
+        _ if events.iter().any(|event| event == b"completed") => Event::None,
         b"started" => Event::Started,
-        b"stopped" => Event::Stopped,
-        b"completed" if is_seeder => Event::Completed,
         b"paused" => Event::Paused,
         _ => Event::None,
     };

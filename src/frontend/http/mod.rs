@@ -436,7 +436,7 @@ impl HttpFrontend {
                 max_head_bytes: self.settings.max_request_bytes,
                 real_ip_header: self.settings.real_ip_header.as_deref(),
             };
-            match wire::parse_head(&input[used..], &options) {
+            match self.settings.dialect.parse_head(&input[used..], &options) {
                 Ok(HeadStatus::Partial) => break,
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;

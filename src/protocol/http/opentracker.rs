@@ -13,7 +13,10 @@
 
 use super::dialect::{Rejection, Route};
 use super::reply::{self, AnnounceReply, OpenResponse, Status};
-use super::{AnnounceQuery, ClaimedAddresses, Head, NumWantLimits, percent};
+use super::{
+    AnnounceQuery, ClaimedAddresses, Head, HeadError, HeadOptions, HeadStatus, NumWantLimits,
+    percent,
+};
 use crate::bittorrent::{AddressFamily, Event, InfoHash, PeerId, ScrapeCounts};
 use crate::protocol::Dialect;
 use crate::protocol::bencode::Writer;
@@ -23,6 +26,54 @@ const NO_INFO_HASH: &str =
     "Your client forgot to send your torrent's info_hash. Please upgrade your client.";
 
 const INVALID: Rejection = Rejection::Status(Status::BadRequest);
+
+/// Reads a head that is no HTTP, of which opentracker looks at the first line
+/// only: without a version, with a space before the `?`, with headers that are
+/// none. The connection is not used again, since nobody knows what such a
+/// client means by it.
+pub(super) fn parse_head<'a>(
+    buffer: &'a [u8],
+    options: &HeadOptions<'_>,
+) -> Result<HeadStatus<'a>, HeadError> {
+    let Some(head_len) = head_len(buffer) else {
+        return match buffer.len() < options.max_head_bytes {
+            true => Ok(HeadStatus::Partial),
+            false => Err(HeadError::TooLarge),
+        };
+    };
+    if head_len > options.max_head_bytes {
+        return Err(HeadError::TooLarge);
+    }
+    let line = buffer.split(|&byte| byte == b'\n').next();
+    let target = line.and_then(|line| line.trim_ascii_end().strip_prefix(b"GET "));
+    let target = target.and_then(|target| std::str::from_utf8(target).ok());
+    let target = target.filter(|target| target.starts_with('/'));
+    let target = target.ok_or(HeadError::Malformed)?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let first_word = |text: &'a str| text.split(' ').next().unwrap_or_default();
+    Ok(HeadStatus::Complete(Head {
+        head_len,
+        path: first_word(path),
+        query: query.map_or("", first_word).as_bytes(),
+        has_query: query.is_some(),
+        ..Head::of_strangers()
+    }))
+}
+
+/// Bytes up to behind the first empty line.
+fn head_len(buffer: &[u8]) -> Option<usize> {
+    let ends = |end: &[u8]| {
+        let at = buffer.windows(end.len()).position(|part| part == end)?;
+        Some(at.saturating_add(end.len()))
+    };
+    match (ends(b"\n\r\n"), ends(b"\n\n")) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
 
 /// Where a path leads that no configured route names.
 pub(super) fn route(path: &str, has_query: bool) -> Route {
@@ -58,13 +109,12 @@ pub(super) fn parse_announce<'a>(
     head: &Head<'a>,
     limits: NumWantLimits,
 ) -> Result<AnnounceQuery<'a>, Rejection> {
-    let mut info_hash = None;
+    let (mut info_hash, mut left) = (None, None);
     let mut announce = AnnounceQuery {
         info_hash: InfoHash([0; 20]),
         peer_id: PeerId([0; 20]),
         port: 0,
-        // Not known is not nothing: a leecher.
-        left: 1,
+        left: 0,
         downloaded: 0,
         uploaded: 0,
         event: Event::None,
@@ -79,14 +129,23 @@ pub(super) fn parse_announce<'a>(
             b"info_hash" => info_hash = Some(InfoHash(twenty_bytes(value)?)),
             b"peer_id" => announce.peer_id = PeerId(twenty_bytes(value)?),
             b"port" => {
-                let port = number(value)?.ok_or(INVALID)?;
+                // Below 0 there is none, as without the parameter.
+                let port = number(value)?.ok_or(INVALID)?.max(0);
                 announce.port = u16::try_from(port).map_err(|_| INVALID)?;
             }
-            // What is no number stands for nothing.
-            b"left" => announce.left = number(value)?.unwrap_or(0).unsigned_abs(),
+            b"left" => {
+                // What is no number stands for nothing.
+                let amount = number(value)?.unwrap_or(0).unsigned_abs();
+                left = left.filter(|&left| left == 0).or(Some(amount));
+            }
             b"downloaded" => announce.downloaded = amount(value),
             b"uploaded" => announce.uploaded = amount(value),
-            b"event" => announce.event = event(value)?,
+            b"event" => {
+                let event = event(value)?;
+                if weight(event) >= weight(announce.event) {
+                    announce.event = event;
+                }
+            }
             b"numwant" => announce.num_want = limits.clamp(Some(number(value)?.ok_or(INVALID)?)),
             b"compact" | b"compact6" if number(value)?.is_none_or(|number| number == 0) => {
                 return Err(INVALID);
@@ -97,6 +156,8 @@ pub(super) fn parse_announce<'a>(
         Ok(())
     })?;
     announce.info_hash = info_hash.ok_or(Rejection::Failure(NO_INFO_HASH))?;
+    // Not known is not nothing: a leecher.
+    announce.left = left.unwrap_or(1);
     announce.event = Dialect::Opentracker.event(announce.event, announce.left);
     Ok(announce)
 }
@@ -200,6 +261,15 @@ fn event(value: &[u8]) -> Result<Event, Rejection> {
     })
 }
 
+/// Of several events the weightiest counts.
+const fn weight(event: Event) -> u8 {
+    match event {
+        Event::Stopped => 2,
+        Event::Completed => 1,
+        Event::None | Event::Started | Event::Paused => 0,
+    }
+}
+
 /// Refuses a value with a byte that values cannot have.
 fn check(value: &[u8]) -> Result<(), Rejection> {
     let is_valid = |&byte: &u8| is_plain(byte) || matches!(byte, b'?' | b'=' | b'@');
@@ -253,7 +323,9 @@ pub(super) fn begin_response(out: &mut Vec<u8>) -> OpenResponse {
 pub(super) fn write_status(out: &mut Vec<u8>, status: Status) {
     let line = match status {
         Status::NotFound | Status::Found | Status::Ok => status.line(),
-        Status::InternalServerError | Status::ServiceUnavailable => "500 Internal Server Error",
+        Status::HeaderFieldsTooLarge | Status::InternalServerError | Status::ServiceUnavailable => {
+            "500 Internal Server Error"
+        }
         _ => "400 Invalid Request",
     };
     write_page(out, line);
@@ -362,206 +434,4 @@ fn write_length(out: &mut Vec<u8>, length: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bittorrent::AnnounceCounts;
-    use crate::protocol::http::{HeadOptions, HeadStatus, parse_head};
-
-    const LIMITS: NumWantLimits = NumWantLimits {
-        default: 50,
-        max: 200,
-    };
-
-    fn head(query: Option<&str>) -> Head<'_> {
-        let options = HeadOptions {
-            max_head_bytes: 64,
-            real_ip_header: None,
-        };
-        let Ok(HeadStatus::Complete(head)) = parse_head(b"GET /a HTTP/1.1\r\n\r\n", &options)
-        else {
-            panic!("a request");
-        };
-        Head {
-            query: query.unwrap_or_default().as_bytes(),
-            has_query: query.is_some(),
-            ..head
-        }
-    }
-
-    fn announce(query: &str) -> Result<AnnounceQuery<'_>, Rejection> {
-        parse_announce(&head(Some(query)), LIMITS)
-    }
-
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        write(&mut out);
-        String::from_utf8(out).expect("text")
-    }
-
-    #[test]
-    fn paths_are_known_by_their_first_letters() {
-        for (path, has_query, expected) in [
-            ("/announce", true, Route::Announce),
-            ("/a", false, Route::Announce),
-            ("//announce.php", true, Route::Announce),
-            ("/%61", true, Route::Announce),
-            ("/sc", true, Route::Scrape),
-            ("/scrape", true, Route::Scrape),
-            ("/scrape", false, Route::FullScrape),
-            ("/scrape.php", false, Route::Scrape),
-            ("/", false, Route::Root),
-            ("//", false, Route::Root),
-            ("/", true, Route::Unknown),
-            ("/A", true, Route::Unknown),
-            ("/s", true, Route::Unknown),
-            ("/xa", true, Route::Unknown),
-            ("/a=b", true, Route::Unknown),
-            ("/a%", true, Route::Unknown),
-            ("", false, Route::Root),
-        ] {
-            assert_eq!(route(path, has_query), expected, "{path} {has_query}");
-        }
-    }
-
-    #[test]
-    fn an_announce_needs_no_more_than_a_hash() {
-        let expected = AnnounceQuery {
-            info_hash: InfoHash(*b"aaaaaaaaaaaaaaaaaaaa"),
-            peer_id: PeerId([0; 20]),
-            port: 0,
-            left: 1,
-            downloaded: 0,
-            uploaded: 0,
-            event: Event::None,
-            num_want: 50,
-            compact: true,
-            no_peer_id: true,
-            claimed: ClaimedAddresses::default(),
-        };
-        assert_eq!(announce("info_hash=aaaaaaaaaaaaaaaaaaaa"), Ok(expected));
-        let all = "port=6881&left=0&event=completed&numwant=7&compact=1&peer_id=bbbbbbbbbbbbbbbbbbbb\
-                   &info_hash=%61aaaaaaaaaaaaaaaaaaa&uploaded=3&downloaded=4&ip=192.0.2.1";
-        let expected = AnnounceQuery {
-            peer_id: PeerId(*b"bbbbbbbbbbbbbbbbbbbb"),
-            port: 6881,
-            left: 0,
-            downloaded: 4,
-            uploaded: 3,
-            event: Event::Completed,
-            num_want: 7,
-            claimed: ClaimedAddresses {
-                ip: Some(b"192.0.2.1"),
-                ..ClaimedAddresses::default()
-            },
-            ..expected
-        };
-        assert_eq!(announce(all), Ok(expected));
-        assert_eq!(announce(""), Err(Rejection::Failure(NO_INFO_HASH)));
-        assert_eq!(parse_announce(&head(None), LIMITS), Err(INVALID));
-    }
-
-    #[test]
-    fn numbers_are_read_as_opentracker_does_without_its_overflows() {
-        for (text, expected) in [
-            ("0", Ok(Some(0))),
-            ("007", Ok(Some(7))),
-            ("-5", Ok(Some(-5))),
-            ("-", Ok(Some(0))),
-            ("%31", Ok(Some(1))),
-            ("4294967296", Ok(Some(1 << 32))),
-            ("99999999999999999999", Ok(Some(i64::MAX))),
-            ("-99999999999999999999", Ok(Some(-i64::MAX))),
-            ("1x", Ok(None)),
-            ("x", Ok(None)),
-            ("+1", Ok(None)),
-            ("", Err(INVALID)),
-            ("%3", Err(INVALID)),
-            ("1 ", Err(INVALID)),
-            ("1\u{e9}", Err(INVALID)),
-        ] {
-            assert_eq!(number(text.as_bytes()), expected, "{text}");
-        }
-        for (want, expected) in [("-1", 50), ("0", 0), ("200", 200), ("201", 200)] {
-            let query = format!("info_hash=aaaaaaaaaaaaaaaaaaaa&numwant={want}");
-            assert_eq!(announce(&query).map(|query| query.num_want), Ok(expected));
-        }
-    }
-
-    #[test]
-    fn answers_byte_by_byte() {
-        let reply = AnnounceReply {
-            counts: AnnounceCounts {
-                complete: 1,
-                incomplete: 2,
-                downloaded: 3,
-            },
-            interval_seconds: 1700,
-            min_interval_seconds: 850,
-            peers: b"abcdef",
-            peers6: b"abcdefghijklmnopqr",
-            ..AnnounceReply::default()
-        };
-        let counts = "d8:completei1e10:downloadedi3e10:incompletei2e\
-                      8:intervali1700e12:min intervali850e";
-        for (peers, peers6, expected) in [
-            (
-                reply.peers,
-                reply.peers6,
-                "5:peers6:abcdef6:peers618:abcdefghijklmnopqre",
-            ),
-            (reply.peers, b"", "5:peers6:abcdefe"),
-            (b"", reply.peers6, "6:peers618:abcdefghijklmnopqre"),
-            (b"", b"", "e"),
-        ] {
-            let reply = AnnounceReply {
-                peers,
-                peers6,
-                ..reply
-            };
-            let text = written(|out| write_announce(out, &reply));
-            assert_eq!(text, format!("{counts}{expected}"));
-        }
-        for (family, expected) in [
-            (AddressFamily::V4, "5:peers0:e"),
-            (AddressFamily::V6, "6:peers60:e"),
-        ] {
-            let text = written(|out| write_stopped(out, &reply, family));
-            let counts = "d8:completei1e10:incompletei2e8:intervali1700e12:min intervali850e";
-            assert_eq!(text, format!("{counts}{expected}"));
-        }
-        for (status, expected) in [
-            (
-                Status::NotFound,
-                "404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 25\r\n\r\n<title>Not Found</title>\n",
-            ),
-            (
-                Status::MethodNotAllowed,
-                "400 Invalid Request\r\nContent-Type: text/html\r\nContent-Length: 31\r\n\r\n<title>Invalid Request</title>\n",
-            ),
-            (
-                Status::ServiceUnavailable,
-                "500 Internal Server Error\r\nContent-Type: text/html\r\nContent-Length: 37\r\n\r\n<title>Internal Server Error</title>\n",
-            ),
-        ] {
-            let text = written(|out| write_status(out, status));
-            assert_eq!(text, format!("HTTP/1.0 {expected}"));
-        }
-        let counts = ScrapeCounts {
-            complete: 4,
-            incomplete: 5,
-            downloaded: 6,
-            downloaders: 1,
-        };
-        let [a, b, c] = [b'a', b'b', b'c'].map(|letter| InfoHash([letter; 20]));
-        let none = ScrapeCounts::default();
-        let files = [(b, counts), (c, none), (a, counts), (b, counts)];
-        let entry = |letter: &str| {
-            let hash = letter.repeat(20);
-            format!("20:{hash}d8:completei4e10:downloadedi6e10:incompletei5ee")
-        };
-        assert_eq!(
-            written(|out| write_scrape(out, &files)),
-            format!("d5:filesd{}{}{}ee", entry("b"), entry("a"), entry("b"))
-        );
-    }
-}
+mod tests;
