@@ -30,7 +30,9 @@ impl HttpFrontend {
     pub(super) fn request<L: Lanes>(&mut self, at: usize, head: &Head<'_>, turn: &mut Turn<'_, L>) {
         let peer = self.connections[at].peer;
         let family = AddressFamily::of(&peer);
-        let keep_alive = self.settings.enable_keepalive && head.keep_alive && !self.stopping;
+        let dialect = self.settings.dialect;
+        let may_keep = self.settings.enable_keepalive && !self.stopping;
+        let keep_alive = may_keep && dialect.keeps_alive(head);
         self.connections[at].form = ReplyForm {
             keep_alive,
             compact: true,
@@ -41,7 +43,6 @@ impl HttpFrontend {
             effects: Effects::default(),
         };
         self.connections[at].body_follows |= head.has_body;
-        let dialect = self.settings.dialect;
         let route = dialect.route(&self.settings.routes, head);
         let action = match route {
             _ if head.method != Method::Get => Action::Other,

@@ -68,6 +68,8 @@ pub struct Head<'a> {
     /// Whether the client allows the connection to be used again. Never when
     /// a body was announced.
     pub keep_alive: bool,
+    /// Whether it asks for that in so many words.
+    pub asks_keep_alive: bool,
     /// Whether a body follows, which must not be taken for a request.
     pub has_body: bool,
     /// The first value of [`HeadOptions::real_ip_header`].
@@ -87,6 +89,7 @@ impl Head<'_> {
             has_query: false,
             version_minor: 0,
             keep_alive: false,
+            asks_keep_alive: false,
             has_body: false,
             real_ip: None,
             authorization: None,
@@ -175,6 +178,7 @@ pub fn parse_head<'a>(
         has_query,
         version_minor,
         keep_alive: reusable && !fields.has_body,
+        asks_keep_alive: fields.asks_keep_alive,
         has_body: fields.has_body,
         real_ip: fields.real_ip,
         authorization: fields.authorization,
@@ -285,6 +289,7 @@ mod tests {
             has_query: true,
             version_minor: 1,
             keep_alive: true,
+            asks_keep_alive: false,
             has_body: false,
             real_ip: Some(b"192.0.2.1"),
             authorization: None,
