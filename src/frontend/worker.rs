@@ -159,7 +159,7 @@ impl Worker {
                 false => self.reactor.look()?,
             };
             let now = self.clock.now();
-            let datagrams = self.sockets(&now, &mut streams)?;
+            let datagrams = self.sockets(&now, &mut streams);
             let since = now.elapsed.saturating_sub(last_datagrams);
             let dense = since < BRISK * datagrams as u32;
             let brisk = dense && datagrams < GATHERED;
@@ -167,7 +167,7 @@ impl Worker {
                 last_datagrams = now.elapsed;
             }
             if dense {
-                self.watch_streams(&mut streams)?;
+                self.watch_streams(&mut streams);
             }
             self.lanes(&now);
             if self.mailbox.is_full() {
@@ -209,16 +209,16 @@ impl Worker {
 
     /// Handles the streams, and the sockets that the last wait found ready;
     /// returns how many datagrams there were.
-    fn sockets(&mut self, now: &Now, streams: &mut Streams) -> io::Result<usize> {
+    fn sockets(&mut self, now: &Now, streams: &mut Streams) -> usize {
         let mut datagrams = 0;
         streams.candidates.clear();
         for at in (0..streams.endpoints.len()).rev() {
             let endpoint = streams.endpoints[at];
             let count = self.datagrams(endpoint, now);
             datagrams += count;
-            if count == 0 {
+            // If the kernel has no room for the watch now, it stays a stream.
+            if count == 0 && self.watch_datagrams(endpoint).is_ok() {
                 streams.endpoints.swap_remove(at);
-                self.watch_datagrams(endpoint)?;
             }
         }
         for at in 0..self.reactor.ready().len() {
@@ -238,19 +238,19 @@ impl Worker {
                 }),
             }
         }
-        Ok(datagrams)
+        datagrams
     }
 
     /// Takes the sockets that may be streams out of the reactor.
-    fn watch_streams(&self, streams: &mut Streams) -> io::Result<()> {
+    fn watch_streams(&self, streams: &mut Streams) {
         let Some(udp) = &self.udp else {
-            return Ok(());
+            return;
         };
         for endpoint in streams.candidates.drain(..) {
-            self.reactor.remove(udp.socket(endpoint))?;
-            streams.endpoints.push(endpoint);
+            if self.reactor.remove(udp.socket(endpoint)).is_ok() {
+                streams.endpoints.push(endpoint);
+            }
         }
-        Ok(())
     }
 
     fn watch_datagrams(&self, endpoint: usize) -> io::Result<()> {
