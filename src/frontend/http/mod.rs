@@ -36,6 +36,7 @@ use connection::{Connection, Phase, ReadResult};
 use slab::Slab;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of answers that one connection may have waiting before its next
 /// pipelined request is read.
@@ -43,6 +44,11 @@ const MOST_UNWRITTEN: usize = 64 << 10;
 
 /// How long a closed connection may linger for its last bytes.
 const LINGER_MILLISECONDS: u64 = 2_000;
+
+/// Reads of connections that are in their handshake, in one turn of the loop: a
+/// handshake costs as much as hundreds of announces, for which others would
+/// wait. The rest is read in the next turns.
+const MOST_GREETINGS: usize = 8;
 
 /// Connections whose deadlines one tick looks at, at least.
 const LEAST_DEADLINES: usize = 1024;
@@ -128,6 +134,9 @@ pub struct HttpFrontend {
     stopping: bool,
     connections: Slab<Connection>,
     generation: u32,
+    /// How many connections in their handshake were read in which turn, named
+    /// by its time.
+    greetings: (Duration, usize),
     /// Connections whose answer came from another shard in this turn.
     resumed: Vec<ConnectionToken>,
     /// Where the next look at deadlines begins.
@@ -152,6 +161,7 @@ impl HttpFrontend {
             stopping: false,
             connections: Slab::new(),
             generation: 0,
+            greetings: (Duration::ZERO, 0),
             resumed: Vec::new(),
             next_deadline: 0,
             out: Vec::with_capacity(16 << 10),
@@ -179,7 +189,12 @@ impl HttpFrontend {
             self.fail(at, DropReason::ConnectionFailed);
             return;
         }
-        if connection.has_unwritten() {
+        if connection.stream.is_handshaking() && !self.may_greet(turn.now) {
+            // The reactor names it again.
+            return;
+        }
+        let connection = &mut self.connections[at];
+        if connection.has_unwritten() && connection.phase != Phase::Lingering {
             if connection.write_unwritten().is_err() {
                 self.fail(at, DropReason::ConnectionFailed);
                 return;
@@ -189,6 +204,15 @@ impl HttpFrontend {
             return;
         }
         self.read(at, turn);
+    }
+
+    /// Whether one more connection in its handshake is read in this turn.
+    fn may_greet(&mut self, now: &Now) -> bool {
+        if self.greetings.0 != now.elapsed {
+            self.greetings = (now.elapsed, 0);
+        }
+        self.greetings.1 += 1;
+        self.greetings.1 <= MOST_GREETINGS
     }
 
     /// Takes the answer of another shard. The connection goes on at
@@ -283,7 +307,7 @@ impl HttpFrontend {
             let Some(connection) = self.connections.get_mut(at) else {
                 continue;
             };
-            if connection.phase == Phase::Lingering {
+            if connection.phase == Phase::Lingering || connection.stream.is_handshaking() {
                 self.close(at);
             } else if connection.phase == Phase::Waiting || connection.has_unwritten() {
                 connection.form.keep_alive = false;

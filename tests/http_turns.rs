@@ -1,0 +1,311 @@
+//! The HTTP frontend turn by turn, with a clock that the test turns: what a
+//! shard does when many connections want something at once, and how long one
+//! that says nothing may stay.
+
+use karuta::frontend::Client;
+use karuta::frontend::desk::{Desk, Lanes};
+use karuta::frontend::http::{ConnectionToken, HttpFrontend, HttpSettings, Listener, Turn};
+use karuta::protocol::Dialect;
+use karuta::protocol::http::{NumWantLimits, Routes};
+use karuta::runtime::clock::Now;
+use karuta::runtime::mesh::Bell;
+use karuta::runtime::reactor::{Interest, Reactor};
+use karuta::shard::exchange::Exchange;
+use karuta::shard::owner::{OwnerMap, ShardId};
+use karuta::shard::stats::{DropReason, Handshake, Protocol, ShardStats};
+use karuta::shard::{Shard, ShardSettings};
+use karuta::sys::socket;
+use rustls::crypto::ring;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+const CONNECTION_MARK: u64 = 1 << 62;
+const LISTENER_MARK: u64 = 2 << 62;
+const MARKS: u64 = 3 << 62;
+
+const IDLE_TIMEOUT: u64 = 30_000;
+const READ_TIMEOUT: u64 = 5_000;
+
+/// Turns after which a test gives up.
+const PATIENCE: usize = 100_000;
+
+/// Leads nowhere: there is one shard.
+struct NoLanes;
+
+impl Lanes for NoLanes {
+    fn shards(&self) -> usize {
+        1
+    }
+
+    fn send(&mut self, _to: ShardId, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
+        Err(exchange)
+    }
+
+    fn receive(&mut self) -> Option<Box<Exchange>> {
+        None
+    }
+}
+
+/// A shard without its loop.
+struct Bench {
+    http: HttpFrontend,
+    shard: Shard,
+    desk: Desk<NoLanes, Client>,
+    reactor: Reactor,
+    now: Now,
+    address: SocketAddr,
+    stats: Arc<ShardStats>,
+}
+
+impl Bench {
+    fn new(tls: Option<Arc<ServerConfig>>) -> Self {
+        let stats = Arc::new(ShardStats::default());
+        let socket = socket::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).expect("bind");
+        let address = socket.local_addr().expect("an address");
+        let bell = Arc::new(Bell::new().expect("eventfd"));
+        let reactor = Reactor::new(bell, Duration::from_secs(3600)).expect("epoll");
+        reactor
+            .add(&socket, LISTENER_MARK, Interest::Read)
+            .expect("watched");
+        let listeners = vec![Listener { socket, tls }];
+        let settings = ShardSettings {
+            peer_lifetime_seconds: 1860,
+            downloads_lifetime_seconds: 86_400,
+            sweep_seconds: 10,
+            peer_ids: false,
+            max_peers: 0,
+            max_swarms: 0,
+        };
+        Self {
+            http: HttpFrontend::new(http_settings(), listeners, stats.clone()),
+            shard: Shard::new(0, OwnerMap::new(1, 1), &settings, 1, stats.clone()),
+            desk: Desk::new(0, NoLanes, 2),
+            reactor,
+            now: Now {
+                seconds: 1000,
+                elapsed: Duration::from_secs(1000),
+                unix_seconds: 1_700_000_000,
+            },
+            address,
+            stats,
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).expect("connect");
+        client.set_nonblocking(true).expect("non-blocking");
+        client.set_nodelay(true).expect("no delay");
+        client
+    }
+
+    fn act(&mut self, act: impl FnOnce(&mut HttpFrontend, &mut Turn<'_, NoLanes>)) {
+        let mut turn = Turn {
+            now: &self.now,
+            shard: &mut self.shard,
+            desk: &mut self.desk,
+            reactor: &self.reactor,
+            connection_mark: CONNECTION_MARK,
+            listener_mark: LISTENER_MARK,
+        };
+        act(&mut self.http, &mut turn);
+    }
+
+    /// One turn of the loop; a nanosecond passes.
+    fn turn(&mut self) {
+        self.reactor.look().expect("epoll");
+        self.handle();
+    }
+
+    /// Handles what the reactor has found.
+    fn handle(&mut self) {
+        self.now.elapsed += Duration::from_nanos(1);
+        for token in self.reactor.ready().to_vec() {
+            let number = token & !MARKS;
+            match token & MARKS {
+                LISTENER_MARK => self.act(|http, turn| {
+                    http.accept(number as usize, turn);
+                }),
+                _ => self.act(|http, turn| http.ready(ConnectionToken::from_bits(number), turn)),
+            }
+        }
+    }
+
+    /// The next turn in which so much is ready.
+    fn turn_with(&mut self, ready: usize) {
+        for _ in 0..PATIENCE {
+            self.reactor.look().expect("epoll");
+            if self.reactor.ready().len() == ready {
+                self.handle();
+                return;
+            }
+        }
+        panic!("not {ready} ready within {PATIENCE} turns");
+    }
+
+    fn turns_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..PATIENCE {
+            if holds(self) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("{what}: not within {PATIENCE} turns");
+    }
+
+    /// Time passes, and deadlines are looked at.
+    fn pass(&mut self, milliseconds: u64) {
+        self.now.elapsed += Duration::from_millis(milliseconds);
+        self.now.seconds = self.now.elapsed.as_secs() as u32;
+        for _ in 0..11 {
+            self.act(HttpFrontend::tick);
+        }
+    }
+
+    /// Turns and the client's own part until its handshake is done.
+    fn greet(&mut self, client: &mut Tls) {
+        for _ in 0..PATIENCE {
+            client.exchange();
+            self.turn();
+            if !client.session.is_handshaking() && !client.session.wants_write() {
+                return;
+            }
+        }
+        panic!("no handshake within {PATIENCE} turns");
+    }
+}
+
+fn http_settings() -> HttpSettings {
+    HttpSettings {
+        dialect: Dialect::Karuta,
+        interval_seconds: 1800,
+        min_interval_seconds: 900,
+        interval_spread_seconds: 0,
+        routes: Routes::compile(&["/announce".to_owned()], &["/scrape".to_owned()])
+            .expect("routes"),
+        num_want: NumWantLimits {
+            default: 50,
+            max: 100,
+        },
+        max_scrape_hashes: 50,
+        allow_ip_spoofing: false,
+        real_ip_header: None,
+        trusted_proxies: None,
+        proxy_protocol: false,
+        enable_keepalive: true,
+        read_timeout: READ_TIMEOUT,
+        write_timeout: 5_000,
+        idle_timeout: IDLE_TIMEOUT,
+        max_connections: 10_000,
+        max_request_bytes: 8192,
+        external_ip: false,
+        redirect_url: String::new(),
+    }
+}
+
+fn tls_settings() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let issued = rcgen::generate_simple_self_signed(["x.test".to_owned()]).expect("issued");
+    let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("a key");
+    let mut roots = RootCertStore::empty();
+    roots.add(issued.cert.der().clone()).expect("a root");
+    let provider = Arc::new(ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .expect("a certificate");
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server), Arc::new(client))
+}
+
+/// A client on a non-blocking socket.
+struct Tls {
+    socket: TcpStream,
+    session: ClientConnection,
+}
+
+impl Tls {
+    fn new(socket: TcpStream, config: &Arc<ClientConfig>) -> Self {
+        let name = ServerName::try_from("x.test").expect("a name");
+        Self {
+            socket,
+            session: ClientConnection::new(config.clone(), name).expect("a client"),
+        }
+    }
+
+    /// Sends and receives what there is.
+    fn exchange(&mut self) {
+        while self.session.wants_write() {
+            self.session.write_tls(&mut self.socket).expect("sent");
+        }
+        match self.session.read_tls(&mut self.socket) {
+            Ok(_) => drop(self.session.process_new_packets().expect("understood")),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+        }
+    }
+}
+
+const ROOT: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+/// A handshake costs as much as hundreds of announces, for which other clients
+/// would wait: a turn has few of them, and all get their turn.
+#[test]
+fn a_turn_has_few_handshakes() {
+    const CLIENTS: usize = 100;
+    const MOST: usize = 16;
+    let (server, config) = tls_settings();
+    let mut bench = Bench::new(Some(server));
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Tls::new(bench.connect(), &config))
+        .collect();
+    bench.turns_until("accepted", |bench| bench.http.connections() == CLIENTS);
+    for client in &mut clients {
+        client.exchange();
+    }
+    bench.turn_with(CLIENTS);
+    let answered = |clients: &[Tls]| {
+        let heard = |client: &&Tls| client.socket.peek(&mut [0]).is_ok();
+        clients.iter().filter(heard).count()
+    };
+    let count = answered(&clients);
+    assert!((1..=MOST).contains(&count), "{count} handshakes in a turn");
+    for client in &mut clients {
+        bench.greet(client);
+    }
+    bench.turns_until("greeted", |bench| {
+        bench.stats.handshakes(Handshake::Full).get() == CLIENTS as u64
+    });
+}
+
+/// Handshakes take round trips for which a stopping tracker has no time: none
+/// is begun.
+#[test]
+fn a_stop_begins_no_handshakes() {
+    const CLIENTS: usize = 40;
+    let (server, config) = tls_settings();
+    let mut bench = Bench::new(Some(server));
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Tls::new(bench.connect(), &config))
+        .collect();
+    bench.turns_until("accepted", |bench| bench.http.connections() == CLIENTS);
+    for client in &mut clients {
+        client.exchange();
+    }
+    bench.act(HttpFrontend::stop);
+    assert_eq!(bench.http.connections(), 0);
+    for mut client in clients {
+        client.socket.set_nonblocking(false).expect("blocking");
+        let mut heard = Vec::new();
+        // Closed over what it has sent: perhaps with a reset.
+        let _ = client.socket.read_to_end(&mut heard);
+        assert!(heard.is_empty(), "{} bytes", heard.len());
+    }
+}
