@@ -285,6 +285,30 @@ fn a_turn_has_few_handshakes() {
     });
 }
 
+/// A request that has arrived when the tracker is told to stop is answered, on
+/// however many connections, accepted or not.
+#[test]
+fn a_stop_answers_what_waits_to_be_accepted() {
+    const CLIENTS: usize = 300;
+    let mut bench = Bench::new(None);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = bench.connect();
+            client.write_all(ROOT).expect("sent");
+            client
+        })
+        .collect();
+    bench.act(HttpFrontend::stop);
+    assert_eq!(bench.http.connections(), 0);
+    for (number, mut client) in clients.into_iter().enumerate() {
+        client.set_nonblocking(false).expect("blocking");
+        let mut answer = Vec::new();
+        let result = client.read_to_end(&mut answer);
+        result.unwrap_or_else(|error| panic!("connection {number}: {error}"));
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "connection {number}");
+    }
+}
+
 /// Handshakes take round trips for which a stopping tracker has no time: none
 /// is begun.
 #[test]

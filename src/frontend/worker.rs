@@ -232,7 +232,9 @@ impl Worker {
                         streams.candidates.push(number as usize);
                     }
                 }
-                LISTENER_MARK => self.http(now, |http, turn| http.accept(number as usize, turn)),
+                LISTENER_MARK => self.http(now, |http, turn| {
+                    http.accept(number as usize, turn);
+                }),
                 _ => self.http(now, |http, turn| {
                     http.ready(ConnectionToken::from_bits(number), turn);
                 }),

@@ -298,9 +298,7 @@ impl HttpFrontend {
     /// Stops listening and reading: requests that were read are still
     /// answered, idle connections are closed.
     pub fn stop<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
-        for at in 0..self.listeners.len() {
-            self.accept(at, turn);
-        }
+        self.accept_all(turn);
         self.stopping = true;
         self.listeners.clear();
         for at in 0..self.connections.capacity() {
