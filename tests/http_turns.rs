@@ -285,6 +285,36 @@ fn a_turn_has_few_handshakes() {
     });
 }
 
+/// Bytes of a message that never comes to its end, and messages without
+/// content, are no requests: the connection is idle all the same.
+#[test]
+fn what_is_no_request_does_not_keep_a_connection() {
+    let (server, config) = tls_settings();
+    let mut bench = Bench::new(Some(server));
+    let mut client = Tls::new(bench.connect(), &config);
+    bench.greet(&mut client);
+    client.session.writer().write_all(ROOT).expect("room");
+    for _ in 0..PATIENCE {
+        client.exchange();
+        bench.turn();
+        if client.session.reader().read(&mut [0; 4096]).is_ok() {
+            break;
+        }
+    }
+    assert_eq!(bench.http.connections(), 1);
+    // The head of the longest record there is, then a byte at a time.
+    client.socket.write_all(&[23, 3, 3, 0x40, 0]).expect("sent");
+    for _ in 0..2 {
+        bench.turn_with(1);
+        assert_eq!(bench.http.connections(), 1, "closed too soon");
+        bench.pass(IDLE_TIMEOUT * 2 / 5);
+        client.socket.write_all(&[0]).expect("sent");
+    }
+    bench.turn_with(1);
+    bench.pass(IDLE_TIMEOUT * 2 / 5);
+    assert_eq!(bench.http.connections(), 0, "kept although idle");
+}
+
 /// A request that has arrived when the tracker is told to stop is answered, on
 /// however many connections, accepted or not.
 #[test]

@@ -143,6 +143,7 @@ impl HttpFrontend {
             last: false,
             body_follows: false,
             served: false,
+            idle: false,
         });
         self.read(at, turn);
     }

@@ -71,6 +71,8 @@ pub(super) struct Connection {
     pub body_follows: bool,
     /// At least one request was answered: it is idle, not slow.
     pub served: bool,
+    /// Its deadline is that of an idle connection.
+    pub idle: bool,
 }
 
 /// What a read brought.

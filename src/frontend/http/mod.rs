@@ -251,6 +251,7 @@ impl HttpFrontend {
         self.stats.reply(Protocol::Http, action, family, outcome);
         connection.phase = Phase::Reading;
         connection.served = true;
+        connection.idle = false;
         connection.last |= !form.keep_alive;
         self.resumed.push(token);
     }
@@ -370,6 +371,7 @@ impl HttpFrontend {
                 self.settle(at, turn);
             }
             ReadResult::Bytes(count) => {
+                connection.idle = false;
                 if connection.unread.is_empty() {
                     if connection.served {
                         connection.deadline = milliseconds(turn.now) + self.settings.read_timeout;
@@ -499,7 +501,10 @@ impl HttpFrontend {
             Interest::Read
         } else {
             if connection.served && connection.unread.is_empty() {
-                connection.deadline = now + self.settings.idle_timeout;
+                // Once: what is no request does not make it less idle.
+                if !std::mem::replace(&mut connection.idle, true) {
+                    connection.deadline = now + self.settings.idle_timeout;
+                }
             } else if connection.deadline == u64::MAX {
                 connection.deadline = now + self.settings.read_timeout;
             }
