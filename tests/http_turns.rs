@@ -363,3 +363,39 @@ fn a_stop_begins_no_handshakes() {
         assert!(heard.is_empty(), "{} bytes", heard.len());
     }
 }
+
+/// Closing a socket over bytes that were not read resets the connection, and
+/// what the client has not read yet may be lost to it. Over TLS a client that
+/// is told goodbye may say it too.
+#[test]
+fn a_client_that_says_goodbye_is_not_reset() {
+    const ROUNDS: usize = 10;
+    let (server, config) = tls_settings();
+    for _ in 0..ROUNDS {
+        let mut bench = Bench::new(Some(server.clone()));
+        let mut client = Tls::new(bench.connect(), &config);
+        bench.greet(&mut client);
+        let request = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+        client.session.writer().write_all(request).expect("room");
+        let is_answered = (0..PATIENCE).any(|_| {
+            client.exchange();
+            bench.turn();
+            client.session.reader().read(&mut [0; 4096]).is_ok()
+        });
+        assert!(is_answered);
+        client.session.send_close_notify();
+        while client.session.wants_write() {
+            client.session.write_tls(&mut client.socket).expect("sent");
+        }
+        bench.turns_until("closed", |bench| bench.http.connections() == 0);
+        let mut rest = Vec::new();
+        client.socket.set_nonblocking(false).expect("blocking");
+        client.socket.read_to_end(&mut rest).expect("in order");
+        let error = client.socket.take_error().expect("asked");
+        assert!(error.is_none(), "{error:?}");
+        let failed = bench
+            .stats
+            .drops(Protocol::Http, DropReason::ConnectionFailed);
+        assert_eq!(failed.get(), 0);
+    }
+}

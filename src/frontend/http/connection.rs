@@ -36,9 +36,10 @@ pub(super) enum Phase {
     Reading,
     /// Waits for another shard's answer; later requests wait behind it.
     Waiting,
-    /// Has said its last; bytes that still come are thrown away until the
-    /// client closes too, since closing over unread bytes would reset the
-    /// connection and could destroy the answer on its way.
+    /// Has said its last; bytes that still come (over TLS the client's goodbye
+    /// does as a rule) are thrown away until the client closes too, since
+    /// closing over unread bytes would reset the connection and could destroy
+    /// the answer on its way.
     Lingering,
 }
 

@@ -358,9 +358,12 @@ impl HttpFrontend {
             self.stats.handshake(handshake);
         }
         match result {
+            // It has its answers.
+            ReadResult::Failed | ReadResult::End if connection.phase == Phase::Lingering => {
+                self.close(at);
+            }
             ReadResult::Failed => self.fail(at, DropReason::ConnectionFailed),
             ReadResult::Nothing => self.settle(at, turn),
-            ReadResult::End if connection.phase == Phase::Lingering => self.close(at),
             ReadResult::End => {
                 connection.ended = true;
                 self.settle(at, turn);
@@ -470,6 +473,9 @@ impl HttpFrontend {
         let Some(connection) = self.connections.get_mut(at) else {
             return;
         };
+        if connection.phase == Phase::Lingering {
+            return;
+        }
         let now = milliseconds(turn.now);
         let interest = if connection.has_unwritten() {
             if connection.interest != Some(Interest::Write) {
@@ -486,11 +492,10 @@ impl HttpFrontend {
                 Interest::Read
             }
         } else if connection.last || connection.ended {
-            let unread = !connection.unread.is_empty() || connection.body_follows;
-            if connection.phase == Phase::Lingering {
-                return;
-            }
-            if connection.ended || !unread || self.stopping {
+            let more_comes = !connection.unread.is_empty()
+                || connection.body_follows
+                || connection.stream.has_goodbyes();
+            if connection.ended || !more_comes || self.stopping {
                 self.close(at);
                 return;
             }
