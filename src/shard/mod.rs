@@ -7,6 +7,7 @@
 pub mod exchange;
 pub mod owner;
 pub mod stats;
+pub mod survey;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
