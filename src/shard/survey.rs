@@ -89,7 +89,6 @@ pub struct SwarmView<'a> {
 
 impl SwarmView<'_> {
     /// Its peers (at most [`PART_PEERS`] at a time), seeders first.
-    #[must_use]
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.peers.clone()
     }
@@ -329,13 +328,16 @@ impl Walk {
     }
 
     /// Goes on for one slice; returns whether there is more.
+    #[expect(
+        clippy::redundant_closure,
+        reason = "the name of a variant is a function of one lifetime only"
+    )]
     fn slice(&mut self, shard: &mut Shard, now_seconds: u32, items: usize) -> bool {
         let mut budget = items.max(1);
         while budget > 0
             && let Some(family) = self.family
         {
             let (budget, swarms) = (&mut budget, &shard.swarms);
-            // Closures, as the names of variants are of one lifetime only.
             match (swarms, family) {
                 (Swarms::Plain(v4, v6), AddressFamily::V4) => {
                     self.advance(
