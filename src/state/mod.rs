@@ -85,6 +85,12 @@ impl StateStats {
         self.last_saved_unix_seconds.store(unix_seconds, Relaxed);
     }
 
+    /// Takes note of what was loaded: it is as good as saved then.
+    pub fn loaded(&self, saved_unix_seconds: u64) {
+        self.last_saved_unix_seconds
+            .store(saved_unix_seconds, Relaxed);
+    }
+
     /// Takes note of a save that failed.
     pub fn failed(&self) {
         self.save_failures.fetch_add(1, Relaxed);
