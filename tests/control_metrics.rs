@@ -146,14 +146,8 @@ fn get(address: SocketAddr, path: &str) -> String {
 fn metrics_are_served() {
     let listener = TcpListener::bind("[::1]:0").expect("bind");
     let shards = filled();
-    let render: Render = Arc::new(move || {
-        metrics::encode(
-            &shards,
-            &Arc::default(),
-            "1.2.3",
-            Duration::from_millis(1500),
-        )
-    });
+    let render: Render =
+        Arc::new(move || metrics::encode(&shards, &state(), "1.2.3", Duration::from_millis(1500)));
     let server = MetricsServer::start(listener, render).expect("start");
     let reply = get(server.local_addr().expect("address"), "/metrics?format=any");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head");

@@ -8,4 +8,5 @@
 
 pub mod bencode;
 pub mod http;
+pub mod state_file;
 pub mod udp;
