@@ -59,7 +59,7 @@ fn file(peer_ids: bool, blocks: &[&[(AddressFamily, SavedSwarm, &[PeerView])]]) 
     };
     let mut writer = FileWriter::begin(&mut bytes, &header).expect("memory");
     for swarms in blocks {
-        let mut block = Block::new();
+        let mut block = Block::default();
         for (family, swarm, peers) in *swarms {
             block.push(*family, swarm, peers.iter().copied(), peer_ids);
         }

@@ -170,25 +170,27 @@ impl Salt {
 }
 
 /// A block while it is filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Block {
     bytes: Vec<u8>,
     records: u32,
     peers: u32,
 }
 
-impl Block {
+impl Default for Block {
     /// An empty one.
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut block = Self {
             bytes: Vec::with_capacity(BLOCK_HEADER_BYTES + MAX_PAYLOAD_BYTES),
-            ..Self::default()
+            records: 0,
+            peers: 0,
         };
         block.clear();
         block
     }
+}
 
+impl Block {
     /// Empties it.
     pub fn clear(&mut self) {
         self.bytes.clear();

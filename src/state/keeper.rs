@@ -36,7 +36,7 @@ impl Keeper {
     pub fn start(settings: KeeperSettings, desk: &SurveyDesk) -> io::Result<Self> {
         let (last, dumps) = Collection::new(desk, settings.peer_ids);
         let mut dumps = dumps.into_iter();
-        desk.send_last(|_| dumps.next().expect("a dump for each shard"));
+        desk.send_last(|_| Box::new(dumps.next().expect("a dump for each shard")));
         drop(dumps);
         let desk = desk.clone();
         thread::Builder::new()

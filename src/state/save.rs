@@ -80,13 +80,13 @@ pub(super) struct Collection {
 
 impl Collection {
     /// A dump for every shard, and what collects from them.
-    pub(super) fn new(desk: &SurveyDesk, peer_ids: bool) -> (Self, Vec<Box<Dump>>) {
+    pub(super) fn new(desk: &SurveyDesk, peer_ids: bool) -> (Self, Vec<Dump>) {
         let (sender, messages) = unbounded();
         let mut empties = Vec::new();
         let dumps = (0..desk.shards()).map(|shard| {
             let (back, returned) = unbounded();
             empties.push(back);
-            Box::new(Dump {
+            Dump {
                 shard,
                 sender: sender.clone(),
                 returned,
@@ -95,7 +95,7 @@ impl Collection {
                 block: None,
                 peer_ids,
                 nobody_listens: false,
-            })
+            }
         });
         let dumps = dumps.collect();
         let collection = Self {
@@ -195,7 +195,7 @@ impl<W: Write> FileWriter<W> {
     /// # Errors
     /// Those of writing.
     pub fn finish(mut self) -> io::Result<Saved> {
-        let mut trailer = Block::new();
+        let mut trailer = Block::default();
         trailer.make_trailer(self.saved.records, self.saved.peers);
         self.append(&mut trailer)?;
         self.file.flush()?;
@@ -222,7 +222,7 @@ pub fn save(
 ) -> Result<Saved, SaveError> {
     let (collection, dumps) = Collection::new(desk, peer_ids);
     let mut dumps = dumps.into_iter();
-    desk.send(|_| dumps.next().expect("a dump for each shard"))
+    desk.send(|_| Box::new(dumps.next().expect("a dump for each shard")))
         .map_err(|Busy| SaveError::Busy)?;
     drop(dumps);
     collection.save(place, unix_seconds, None)
@@ -257,7 +257,7 @@ impl Dump {
         }
         let block = match &mut self.block {
             Some(block) => block,
-            empty => empty.insert(self.spare.pop().unwrap_or_else(Block::new)),
+            empty => empty.insert(self.spare.pop().unwrap_or_default()),
         };
         let saved = SavedSwarm {
             info_hash: swarm.info_hash,
