@@ -5,6 +5,7 @@ use karuta::control::metrics;
 use karuta::control::metrics_server::{
     MAX_CONNECTIONS, MAX_REQUEST_BYTES, MetricsServer, Render, Route,
 };
+use karuta::control::reloads::Reloads;
 use karuta::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use karuta::state::StateStats;
 use std::io::{Read, Write};
@@ -61,6 +62,15 @@ fn filled() -> Vec<Arc<ShardStats>> {
     shards.into()
 }
 
+/// Two reloads that went well and one that did not.
+fn reloads() -> Arc<Reloads> {
+    let reloads = Reloads::started_at(1_700_000_000);
+    reloads.failed();
+    reloads.succeeded_at(1_700_000_001);
+    reloads.succeeded_at(1_700_000_002);
+    Arc::new(reloads)
+}
+
 fn state() -> Arc<StateStats> {
     let state = StateStats::default();
     state.saved(1_700_000_000, Duration::from_millis(2500));
@@ -70,7 +80,13 @@ fn state() -> Arc<StateStats> {
 
 #[test]
 fn the_text_is_as_it_was() {
-    let text = metrics::encode(&filled(), &state(), "1.2.3", Duration::from_millis(1500));
+    let text = metrics::encode(
+        &filled(),
+        &reloads(),
+        &state(),
+        "1.2.3",
+        Duration::from_millis(1500),
+    );
     // After a change that is meant: run once with this set, and read the diff.
     if std::env::var_os("KARUTA_WRITE_GOLDEN").is_some() {
         std::fs::write("tests/data/metrics.txt", &text).expect("write");
@@ -85,6 +101,7 @@ fn the_text_is_as_it_was() {
 fn every_series_is_there_from_the_start() {
     let zero = metrics::encode(
         &[Arc::default(), Arc::default()],
+        &Arc::default(),
         &Arc::default(),
         "1.2.3",
         Duration::ZERO,
@@ -146,8 +163,15 @@ fn get(address: SocketAddr, path: &str) -> String {
 fn metrics_are_served() {
     let listener = TcpListener::bind("[::1]:0").expect("bind");
     let shards = filled();
-    let render: Render =
-        Arc::new(move || metrics::encode(&shards, &state(), "1.2.3", Duration::from_millis(1500)));
+    let render: Render = Arc::new(move || {
+        metrics::encode(
+            &shards,
+            &reloads(),
+            &state(),
+            "1.2.3",
+            Duration::from_millis(1500),
+        )
+    });
     let server = MetricsServer::start(listener, render).expect("start");
     let reply = get(server.local_addr().expect("address"), "/metrics?format=any");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head");
