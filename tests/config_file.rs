@@ -101,6 +101,9 @@ http:
   max_numwant: 20
 udp:
 storage: {config: {max_peers: 5, downloads_lifetime: 8760h, peer_ids: true}}
+state_file: /var/lib/karuta/state
+state_interval: 5m
+opentracker_state_file: /old/state
 ";
     let config = parse(text);
     let printed = config.to_yaml();
@@ -185,7 +188,7 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             metrics_addr, shards, http, udp, storage, prehooks, posthooks",
+             metrics_addr, shards, http, udp, storage, state_file, state_interval, opentracker_state_file, prehooks, posthooks",
         ),
     ]);
 }
@@ -343,6 +346,15 @@ fn addresses_and_routes_are_checked() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     refuse_all(&[
+        (
+            "udp: {}\nstate_interval: 5m\n",
+            "f:2:17: state_interval: has no effect without state_file; name one or remove this",
+        ),
+        (
+            "udp: {}\nstate_file: a\nopentracker_state_file: a\n",
+            "f:3:25: opentracker_state_file: is also state_file, which is of another form; name \
+             another file",
+        ),
         (
             "udp: {}\nannounce_interval: 5m\nmin_announce_interval: 6m\n",
             "f:3:24: min_announce_interval: is longer than announce_interval; \
@@ -532,6 +544,10 @@ fn merge_keys_and_anchors_work() {
 
 #[test]
 fn doubtful_settings_are_warned_of() {
+    let [warning] = &parse("udp: {}\nopentracker_state_file: a\n").warnings()[..] else {
+        panic!("one warning");
+    };
+    assert!(warning.contains("downloads_lifetime is 0s"), "{warning}");
     let config = parse("udp: {private_key: secret}\nstorage: {config: {peer_lifetime: 20m}}\n");
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");

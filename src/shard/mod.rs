@@ -69,6 +69,10 @@ macro_rules! with_peer {
     };
 }
 
+// After the macros, which they use.
+mod restore;
+pub mod survey;
+
 /// One shard. Made on the thread that starts the tracker, then owned by its
 /// executor.
 pub struct Shard {

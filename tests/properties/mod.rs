@@ -9,4 +9,5 @@
 pub mod bencode;
 pub mod http;
 pub mod proxy;
+pub mod state_file;
 pub mod udp;
