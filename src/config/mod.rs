@@ -21,13 +21,16 @@ mod duration;
 mod error;
 mod hooks;
 mod locate;
+mod network;
 mod reader;
 mod rules;
 mod settings;
+mod statistics;
 
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
 pub(crate) use hooks::{KnownHook, read_options};
+pub use network::Network;
 pub(crate) use reader::{Section, Whole};
 pub use settings::{
     Config, HttpConfig, MemoryConfig, Secret, Steering, StorageConfig, StorageName, UdpConfig,

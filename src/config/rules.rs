@@ -5,6 +5,7 @@ use super::hooks::{HookConfig, KnownHook, POSTHOOKS, PREHOOKS};
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
+use super::statistics;
 use crate::protocol::http::Routes;
 use serde_yaml::Value;
 use std::time::Duration;
@@ -140,6 +141,7 @@ fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<Htt
         &mut http.max_request_bytes,
     );
     section.boolean("external_ip", &mut http.external_ip);
+    statistics::read(section, &mut http);
     refuse_tls(section);
     is_on.then_some(http)
 }

@@ -5,6 +5,7 @@
 //! was loaded is therefore valid, one that was built by hand need not be.
 
 use super::hooks::HookConfig;
+use super::network::Network;
 use super::{address, duration};
 use serde::Serialize;
 use std::fmt;
@@ -91,6 +92,16 @@ pub struct HttpConfig {
     /// Whether replies tell the client its own address (`external ip`,
     /// BEP 24). Default false.
     pub external_ip: bool,
+    /// The path, without its slash, where opentracker's statistics are served
+    /// (`stats` there); empty means nowhere. Default empty.
+    pub stats_path: String,
+    /// Who may read them; empty means all. Default empty.
+    pub stats_networks: Vec<Network>,
+    /// Whether a scrape without an info hash is answered with every swarm.
+    /// Default false.
+    pub full_scrape: bool,
+    /// Who may ask for that; empty means all. Default empty.
+    pub full_scrape_networks: Vec<Network>,
 }
 
 /// The UDP frontend (BEP 15, 41).
@@ -292,6 +303,10 @@ impl Default for HttpConfig {
             max_connections: 8192,
             max_request_bytes: 8192,
             external_ip: false,
+            stats_path: String::new(),
+            stats_networks: Vec::new(),
+            full_scrape: false,
+            full_scrape_networks: Vec::new(),
         }
     }
 }

@@ -32,6 +32,10 @@ impl Settings {
             peer_ids: storage.peer_ids,
             max_peers: storage.max_peers as u64,
             max_swarms: storage.max_swarms as u64,
+            opentracker_statistics: config
+                .http
+                .as_ref()
+                .is_some_and(|http| !http.stats_path.is_empty()),
         };
         let udp = config.udp.as_ref().map(|udp| {
             let skew = udp.max_clock_skew.as_secs();

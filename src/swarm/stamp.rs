@@ -74,6 +74,13 @@ impl Clock {
         age > self.lifetime_units
     }
 
+    /// Seconds since the announce that these flags stem from, in whole units.
+    #[inline]
+    pub(super) fn age_seconds(self, now_seconds: u32, flags: u16) -> u32 {
+        let age = self.stamp(now_seconds).wrapping_sub(flags) & TIME;
+        u32::from(age) << self.shift
+    }
+
     /// The same flags with the time of `now`.
     #[inline]
     pub(super) fn restamp(self, now_seconds: u32, flags: u16) -> u16 {

@@ -1,0 +1,68 @@
+//! The keys of `http` about what opentracker's tools read: its statistics and
+//! full scrapes.
+
+use super::network::Network;
+use super::reader::Section;
+use super::settings::HttpConfig;
+use crate::protocol::http::Routes;
+
+/// Takes `stats_path`, `stats_networks`, `full_scrape` and
+/// `full_scrape_networks`; the routes have been read.
+pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
+    if let Some(path) = section.text("stats_path") {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let slashed = format!("/{path}");
+        let routes = Routes::compile(&http.announce_routes, &http.scrape_routes);
+        if path.starts_with('/') || !path.bytes().all(is_plain) {
+            let message =
+                format!("{path:?} is not a path without its first slash; write it as \"stats\"");
+            section.refuse("stats_path", &message);
+        } else if !path.is_empty() && routes.is_ok_and(|routes| routes.find(&slashed).is_some()) {
+            section.refuse(
+                "stats_path",
+                "is also an announce or scrape route; choose another",
+            );
+        } else {
+            http.stats_path = path.to_owned();
+        }
+    }
+    networks(section, "stats_networks", &mut http.stats_networks);
+    section.boolean("full_scrape", &mut http.full_scrape);
+    networks(
+        section,
+        "full_scrape_networks",
+        &mut http.full_scrape_networks,
+    );
+    if section.is_sound(&["full_scrape", "scrape_routes"])
+        && http.full_scrape
+        && http.scrape_routes.is_empty()
+    {
+        section.refuse(
+            "full_scrape",
+            "is of no use without a scrape route; name one in scrape_routes or remove this",
+        );
+    }
+}
+
+/// Takes networks: one text or a list. An empty text by itself gives an empty
+/// list.
+fn networks(section: &mut Section<'_>, key: &'static str, into: &mut Vec<Network>) {
+    let Some(texts) = section.texts(key) else {
+        return;
+    };
+    let mut read = Vec::new();
+    for (path, text) in texts {
+        if text.is_empty() && path == section.at(key) {
+            continue;
+        }
+        match text.parse::<Network>() {
+            Ok(network) => read.push(network),
+            Err(message) => {
+                section.refuse_at(path, &message);
+            }
+        }
+    }
+    if section.is_sound(&[key]) {
+        *into = read;
+    }
+}
