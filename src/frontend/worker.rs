@@ -2,7 +2,7 @@
 //! frontends. The only task of its executor.
 //!
 //! A turn: handle what is ready, then what came over the lanes, then the tick,
-//! then ring the bells of those that were sent something. Every step is
+//! then a slice of a survey if there is one, then ring the bells of those that were sent something. Every step is
 //! bounded, so that no source starves another.
 
 use super::Client;
@@ -16,6 +16,7 @@ use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::Exchange;
 use crate::shard::owner::ShardId;
+use crate::shard::survey::Surveys;
 use crate::sys::datagram::BATCH;
 use std::io;
 use std::os::fd::AsFd;
@@ -120,6 +121,8 @@ pub struct Worker {
     pub http: Option<HttpFrontend>,
     /// Its end of the mesh.
     pub desk: Desk<Port<Box<Exchange>>, Client>,
+    /// Walks over its swarms.
+    pub surveys: Surveys,
     /// Where it waits.
     pub reactor: Reactor,
     /// The tracker's clock.
@@ -143,12 +146,12 @@ impl Worker {
         let mut last_datagrams = last_tick.elapsed;
         let mut stopping: Option<Stopping> = None;
         loop {
-            let (desk, stop) = (&mut self.desk, &self.stop);
+            let (desk, stop, surveys) = (&mut self.desk, &self.stop, &self.surveys);
             let lanes = desk.lanes();
             let told = stopping.is_some();
             let woken = self
                 .reactor
-                .wait(|| lanes.waiting() > 0 || (!told && stop.is_stopping()))
+                .wait(|| lanes.waiting() > 0 || surveys.has_work() || (!told && stop.is_stopping()))
                 .await?;
             let now = self.clock.now();
             let datagrams = self.sockets(&now);
@@ -167,12 +170,17 @@ impl Worker {
                     self.expire(&now);
                 }
             }
+            let surveying = self.surveys.has_work();
+            if surveying {
+                self.surveys.turn(&mut self.shard, now.seconds);
+            }
             let rung = self.desk.lanes().ring();
             self.shard.stats().wakeups.add(rung as u64);
             if self.stop.is_stopping() && self.stopped(&now, &mut stopping) {
                 return Ok(());
             }
-            if brisk && stopping.is_none() {
+            // A survey's slice lets work gather as well.
+            if brisk && !surveying && stopping.is_none() {
                 self.reactor.pause();
             }
             executor::breathe().await;

@@ -25,6 +25,7 @@ use crate::runtime::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
+use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
 use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use settings::Settings;
@@ -53,6 +54,7 @@ pub struct Tracker {
     ended: Receiver<io::Result<()>>,
     shards: usize,
     metrics: Vec<MetricsServer>,
+    surveys: SurveyDesk,
     hooks: Mutex<RunningHooks>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
@@ -99,6 +101,11 @@ impl Tracker {
             .collect::<io::Result<Vec<_>>>();
         let bells = bells.map_err(|error| out_of("event descriptors", &error))?;
         let stop = Arc::new(Stop::new(bells.clone()));
+        let (desk, surveys) = survey::desk(bells.iter().cloned().map(|bell| -> Wake {
+            Box::new(move || {
+                bell.ring();
+            })
+        }));
         let lane_length = mesh::lane_length(shards);
         let ports = mesh::mesh(&bells, lane_length);
         let stats: Vec<_> = (0..shards)
@@ -114,7 +121,7 @@ impl Tracker {
             sockets.udp_addresses.clone(),
             sockets.http_addresses.clone(),
         );
-        for (id, port) in ports.into_iter().enumerate() {
+        for (id, (port, surveys)) in ports.into_iter().zip(surveys).enumerate() {
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
             let shard_stats = stats[id].clone();
@@ -131,6 +138,7 @@ impl Tracker {
                     HttpFrontend::new(settings, sockets.take_http(id), shard_stats.clone())
                 }),
                 desk: Desk::new(id, port, lane_length),
+                surveys,
                 reactor,
                 clock,
                 stop: stop.clone(),
@@ -144,6 +152,7 @@ impl Tracker {
             ended,
             shards,
             metrics,
+            surveys: desk,
             hooks: Mutex::new(RunningHooks {
                 background,
                 mailboxes,
@@ -241,6 +250,12 @@ impl Tracker {
 
     fn running_hooks(&self) -> MutexGuard<'_, RunningHooks> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What brings walks over all swarms to the shards.
+    #[must_use]
+    pub fn surveys(&self) -> SurveyDesk {
+        self.surveys.clone()
     }
 
     /// What stops it from another thread.
@@ -399,6 +414,7 @@ struct WorkerParts {
     udp: Option<UdpFrontend>,
     http: Option<HttpFrontend>,
     desk: Desk<mesh::Port<Box<crate::shard::exchange::Exchange>>, crate::frontend::Client>,
+    surveys: Surveys,
     reactor: Reactor,
     clock: Clock,
     stop: Arc<Stop>,
@@ -415,6 +431,7 @@ fn start_shard(
         udp,
         http,
         desk,
+        surveys,
         reactor,
         clock,
         stop,
@@ -424,6 +441,7 @@ fn start_shard(
         udp,
         http,
         desk,
+        surveys,
         reactor,
         clock,
         stop,

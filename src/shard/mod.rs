@@ -9,6 +9,7 @@ pub mod opentracker_counters;
 mod overlap;
 pub mod owner;
 pub mod stats;
+pub mod survey;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};

@@ -60,7 +60,7 @@ pub use peer::{Peer4, Peer4WithId, Peer6, Peer6WithId, StoredPeer};
 pub use random::Random;
 pub use store::SwarmStore;
 pub use sweep::SweepReport;
-pub use visit::{VisitCursor, Visited};
+pub use visit::{VisitCost, VisitCursor, Visited, VisitedPeer, VisitedPeers};
 
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash};
 

@@ -74,11 +74,10 @@ impl Clock {
         age > self.lifetime_units
     }
 
-    /// Seconds since the announce that these flags stem from, in whole units.
+    /// Seconds since the stamp of these flags, a unit less or more.
     #[inline]
-    pub(super) fn age_seconds(self, now_seconds: u32, flags: u16) -> u32 {
-        let age = self.stamp(now_seconds).wrapping_sub(flags) & TIME;
-        u32::from(age) << self.shift
+    pub(super) fn age(self, now_seconds: u32, flags: u16) -> u32 {
+        u32::from(self.stamp(now_seconds).wrapping_sub(flags) & TIME) << self.shift
     }
 
     /// The same flags with the time of `now`.

@@ -165,7 +165,7 @@ impl<P: StoredPeer> SwarmStore<P> {
             change,
             renewed_after_seconds: admitted
                 .was
-                .map(|flags| self.clock.age_seconds(now_seconds, flags)),
+                .map(|flags| self.clock.age(now_seconds, flags)),
         }
     }
 
