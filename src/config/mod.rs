@@ -21,7 +21,7 @@ mod duration;
 mod error;
 mod hooks;
 mod locate;
-mod network;
+mod prefix;
 mod reader;
 mod rules;
 mod settings;
@@ -30,7 +30,8 @@ mod statistics;
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
 pub(crate) use hooks::{KnownHook, read_options};
-pub use network::Network;
+pub use prefix::Prefix;
+pub(crate) use prefix::mask as prefix_mask;
 pub(crate) use reader::{Section, Whole};
 pub use settings::{
     Config, HttpConfig, MemoryConfig, Secret, Steering, StorageConfig, StorageName, UdpConfig,

@@ -5,7 +5,7 @@
 //! was loaded is therefore valid, one that was built by hand need not be.
 
 use super::hooks::HookConfig;
-use super::network::Network;
+use super::prefix::Prefix;
 use super::{address, duration};
 use serde::Serialize;
 use std::fmt;
@@ -96,12 +96,12 @@ pub struct HttpConfig {
     /// (`stats` there); empty means nowhere. Default empty.
     pub stats_path: String,
     /// Who may read them; empty means all. Default empty.
-    pub stats_networks: Vec<Network>,
+    pub stats_networks: Vec<Prefix>,
     /// Whether a scrape without an info hash is answered with every swarm.
     /// Default false.
     pub full_scrape: bool,
     /// Who may ask for that; empty means all. Default empty.
-    pub full_scrape_networks: Vec<Network>,
+    pub full_scrape_networks: Vec<Prefix>,
 }
 
 /// The UDP frontend (BEP 15, 41).

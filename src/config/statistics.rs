@@ -1,7 +1,6 @@
 //! The keys of `http` about what opentracker's tools read: its statistics and
 //! full scrapes.
 
-use super::network::Network;
 use super::reader::Section;
 use super::settings::HttpConfig;
 use crate::protocol::http::Routes;
@@ -26,13 +25,9 @@ pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
             http.stats_path = path.to_owned();
         }
     }
-    networks(section, "stats_networks", &mut http.stats_networks);
+    section.prefixes("stats_networks", &mut http.stats_networks);
     section.boolean("full_scrape", &mut http.full_scrape);
-    networks(
-        section,
-        "full_scrape_networks",
-        &mut http.full_scrape_networks,
-    );
+    section.prefixes("full_scrape_networks", &mut http.full_scrape_networks);
     if section.is_sound(&["full_scrape", "scrape_routes"])
         && http.full_scrape
         && http.scrape_routes.is_empty()
@@ -41,28 +36,5 @@ pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
             "full_scrape",
             "is of no use without a scrape route; name one in scrape_routes or remove this",
         );
-    }
-}
-
-/// Takes networks: one text or a list. An empty text by itself gives an empty
-/// list.
-fn networks(section: &mut Section<'_>, key: &'static str, into: &mut Vec<Network>) {
-    let Some(texts) = section.texts(key) else {
-        return;
-    };
-    let mut read = Vec::new();
-    for (path, text) in texts {
-        if text.is_empty() && path == section.at(key) {
-            continue;
-        }
-        match text.parse::<Network>() {
-            Ok(network) => read.push(network),
-            Err(message) => {
-                section.refuse_at(path, &message);
-            }
-        }
-    }
-    if section.is_sound(&[key]) {
-        *into = read;
     }
 }

@@ -163,9 +163,7 @@ impl<P: StoredPeer> SwarmStore<P> {
             counts: counts(tally, downloaded),
             stored,
             change,
-            renewed_after_seconds: admitted
-                .was
-                .map(|flags| self.clock.age(now_seconds, flags)),
+            renewed_after_seconds: admitted.was.map(|flags| self.clock.age(now_seconds, flags)),
         }
     }
 
