@@ -102,6 +102,10 @@ pub struct HttpConfig {
     pub full_scrape: bool,
     /// Who may ask for that; empty means all. Default empty.
     pub full_scrape_networks: Vec<Prefix>,
+    /// How long an address waits between two lists of every swarm, full
+    /// scrapes or statistics. 0s to 24h, default 10s.
+    #[serde(serialize_with = "duration::serialize")]
+    pub full_scrape_pause: Duration,
 }
 
 /// The UDP frontend (BEP 15, 41).
@@ -307,6 +311,7 @@ impl Default for HttpConfig {
             stats_networks: Vec::new(),
             full_scrape: false,
             full_scrape_networks: Vec::new(),
+            full_scrape_pause: Duration::from_secs(10),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The keys of `http` about what opentracker's tools read: its statistics and
 //! full scrapes.
 
-use super::reader::Section;
+use super::reader::{Section, Whole};
 use super::settings::HttpConfig;
 use crate::protocol::http::Routes;
+use std::time::Duration;
 
-/// Takes `stats_path`, `stats_networks`, `full_scrape` and
-/// `full_scrape_networks`; the routes have been read.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Takes these keys; the routes have been read.
 pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
     if let Some(path) = section.text("stats_path") {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
@@ -28,6 +30,12 @@ pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
     section.prefixes("stats_networks", &mut http.stats_networks);
     section.boolean("full_scrape", &mut http.full_scrape);
     section.prefixes("full_scrape_networks", &mut http.full_scrape_networks);
+    section.duration(
+        "full_scrape_pause",
+        Duration::ZERO..=DAY,
+        Whole::Any,
+        &mut http.full_scrape_pause,
+    );
     if section.is_sound(&["full_scrape", "scrape_routes"])
         && http.full_scrape
         && http.scrape_routes.is_empty()

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::background::Background;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
+use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
 use crate::control::signals::SignalListener;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
@@ -55,6 +56,7 @@ pub struct Tracker {
     shards: usize,
     metrics: Vec<MetricsServer>,
     surveys: SurveyDesk,
+    statistics: Option<OpentrackerStats>,
     hooks: Mutex<RunningHooks>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
@@ -112,7 +114,8 @@ impl Tracker {
             .map(|_| Arc::new(ShardStats::default()))
             .collect();
         let clock = Clock::start();
-        let settings = Settings::new(config, seeds.connection_key)?;
+        let (statistics_lane, handed_over) = opentracker_stats::lane();
+        let settings = Settings::new(config, seeds.connection_key, &statistics_lane)?;
         let (hooks, background) = start_hooks(config, shards, seeds.hooks)?;
         let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
@@ -146,6 +149,19 @@ impl Tracker {
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
         let metrics = start_metrics(metrics_listeners, &stats, clock)?;
+        let statistics = config.http.as_ref().map(|http| {
+            let sources = Sources {
+                shards: stats.clone(),
+                surveys: desk.clone(),
+                clock,
+                tracker_id: seeds.tracker_id,
+                full_scrape_pause: http.full_scrape_pause,
+            };
+            OpentrackerStats::start(&handed_over, sources)
+        });
+        let statistics = statistics
+            .transpose()
+            .map_err(|error| out_of("threads", &error))?;
         let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
         Ok(Self {
             stop,
@@ -153,6 +169,7 @@ impl Tracker {
             shards,
             metrics,
             surveys: desk,
+            statistics,
             hooks: Mutex::new(RunningHooks {
                 background,
                 mailboxes,
@@ -285,6 +302,7 @@ impl Tracker {
         for metrics in self.metrics {
             metrics.stop();
         }
+        drop(self.statistics);
         result
     }
 
@@ -351,6 +369,7 @@ impl Cores {
 /// Everything random, drawn once.
 struct Seeds {
     owner_key: u32,
+    tracker_id: u32,
     connection_key: [u8; 16],
     hooks: u64,
     shards: Vec<u64>,
@@ -358,18 +377,20 @@ struct Seeds {
 
 impl Seeds {
     fn draw(shards: usize) -> Result<Self, StartError> {
-        let mut bytes = vec![0u8; 28 + shards * 8];
+        let mut bytes = vec![0u8; 32 + shards * 8];
         getrandom::fill(&mut bytes)
             .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
         let (key, rest) = bytes.split_at(4);
         let (connection_key, rest) = rest.split_at(16);
         let (hooks, rest) = rest.split_at(8);
+        let (tracker_id, rest) = rest.split_at(4);
         let number = |bytes: &[u8]| {
             let next = |number, &byte| number << 8 | u64::from(byte);
             bytes.iter().fold(0, next)
         };
         Ok(Self {
-            owner_key: key.iter().fold(0, |key, &byte| key << 8 | u32::from(byte)),
+            owner_key: number(key) as u32,
+            tracker_id: number(tracker_id) as u32,
             connection_key: std::array::from_fn(|at| connection_key[at]),
             hooks: number(hooks),
             shards: rest.chunks_exact(8).map(number).collect(),

@@ -1,12 +1,14 @@
 //! From the configuration to what each part of a shard is set to.
 
 use super::StartError;
-use crate::config::Config;
+use crate::config::{Config, HttpConfig};
 use crate::frontend::http::HttpSettings;
+use crate::frontend::http::handover::{HandedOver, HandoverSettings, Networks};
 use crate::frontend::udp::UdpSettings;
 use crate::protocol::http::{NumWantLimits, Routes};
 use crate::protocol::udp::ConnectionIds;
 use crate::shard::ShardSettings;
+use crossbeam_channel::Sender;
 use std::time::Duration;
 
 /// The configuration in the form that the parts of a shard take.
@@ -21,7 +23,11 @@ impl Settings {
     ///
     /// # Errors
     /// Routes that contradict each other.
-    pub fn new(config: &Config, connection_key: [u8; 16]) -> Result<Self, StartError> {
+    pub fn new(
+        config: &Config,
+        connection_key: [u8; 16],
+        statistics: &Sender<HandedOver>,
+    ) -> Result<Self, StartError> {
         let storage = &config.storage.config;
         let interval_seconds = whole_seconds(config.announce_interval);
         let min_interval_seconds = whole_seconds(config.min_announce_interval);
@@ -73,10 +79,23 @@ impl Settings {
                 max_connections: http.max_connections,
                 max_request_bytes: http.max_request_bytes,
                 external_ip: http.external_ip,
+                handover: handover(http, statistics),
             }),
         };
         Ok(Self { shard, udp, http })
     }
+}
+
+/// What is served beside the shards, if anything.
+fn handover(http: &HttpConfig, lane: &Sender<HandedOver>) -> Option<HandoverSettings> {
+    let stats_path = Some(http.stats_path.clone()).filter(|path| !path.is_empty());
+    (stats_path.is_some() || http.full_scrape).then(|| HandoverSettings {
+        stats_path,
+        stats_networks: Networks::new(&http.stats_networks),
+        full_scrape: http.full_scrape,
+        full_scrape_networks: Networks::new(&http.full_scrape_networks),
+        lane: lane.clone(),
+    })
 }
 
 fn whole_seconds(duration: Duration) -> u32 {

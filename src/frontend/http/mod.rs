@@ -10,6 +10,7 @@
 //! of answers for each, and a deadline for everything a client may delay.
 
 mod connection;
+pub mod handover;
 mod request;
 
 use super::Client;
@@ -21,8 +22,10 @@ use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
+use crate::shard::opentracker_counters::HttpError;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult, ReplyForm};
+use handover::{HandoverSettings, Leaving};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use slab::Slab;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -73,6 +76,8 @@ pub struct HttpSettings {
     pub max_request_bytes: usize,
     /// Whether clients are told their address (BEP 24).
     pub external_ip: bool,
+    /// What control threads answer, if anything.
+    pub handover: Option<HandoverSettings>,
 }
 
 /// Names a connection: its place, and which of the place's tenants it is.
@@ -135,6 +140,11 @@ pub struct HttpFrontend {
     peers: PeerList,
     hashes: Vec<InfoHash>,
     files: Vec<(InfoHash, ScrapeCounts)>,
+    /// The request in hand is not for a shard.
+    leaving: Option<Leaving>,
+    /// Which kind of 400 the request in hand is answered, if one that
+    /// statistics tell apart.
+    bad_request: Option<HttpError>,
     stats: Arc<ShardStats>,
 }
 
@@ -160,6 +170,8 @@ impl HttpFrontend {
             peers: PeerList::default(),
             hashes: Vec::new(),
             files: Vec::new(),
+            leaving: None,
+            bad_request: None,
             stats,
         }
     }
@@ -444,6 +456,7 @@ impl HttpFrontend {
             if connection.last || connection.phase != Phase::Reading {
                 break;
             }
+            let answer_at = self.out.len();
             let options = HeadOptions {
                 max_head_bytes: self.settings.max_request_bytes,
                 real_ip_header: self.settings.real_ip_header.as_deref(),
@@ -463,6 +476,11 @@ impl HttpFrontend {
                     self.connections[at].last = true;
                 }
             }
+            self.count_error(answer_at);
+            if let Some(leaving) = self.leaving.take() {
+                self.hand_over(at, leaving, used < input.len(), turn);
+                return used;
+            }
         }
         let connection = &mut self.connections[at];
         if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
@@ -476,6 +494,15 @@ impl HttpFrontend {
             connection.deadline = milliseconds(turn.now) + time;
         }
         used
+    }
+
+    /// Counts the answer that begins here if it is an HTTP error.
+    fn count_error(&mut self, answer_at: usize) {
+        let kind = self.bad_request.take();
+        let answer = &self.out[answer_at..];
+        if let Some(error) = HttpError::of_response(answer) {
+            self.stats.opentracker.http_error(kind.unwrap_or(error));
+        }
     }
 
     /// Closes the connection if it is done; else sees to it that the reactor

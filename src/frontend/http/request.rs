@@ -40,6 +40,11 @@ impl HttpFrontend {
         };
         self.connections[at].body_follows |= head.has_body;
         let route = self.settings.routes.find(head.path).map(|route| route.kind);
+        if self.settings.handover.is_some()
+            && self.take_errand(at, head, route, self.source(head, peer).ok())
+        {
+            return;
+        }
         let action = match route {
             _ if head.method != Method::Get => Action::Other,
             Some(RouteKind::Announce) => Action::Announce,
