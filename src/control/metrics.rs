@@ -12,6 +12,7 @@ use crate::hook::HookKind;
 use crate::shard::stats::{
     Action, DropReason, Outcome, Protocol, Refusal, SWEEP_BUCKETS_MILLISECONDS, ShardStats,
 };
+use crate::state::StateStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -29,10 +30,16 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 ///
 /// `version` is this program's, `uptime` the time since it started.
 #[must_use]
-pub fn encode(stats: &[Arc<ShardStats>], version: &'static str, uptime: Duration) -> String {
+pub fn encode(
+    stats: &[Arc<ShardStats>],
+    state: &Arc<StateStats>,
+    version: &'static str,
+    uptime: Duration,
+) -> String {
     let mut registry = Registry::with_prefix("karuta");
     registry.register_collector(Box::new(Snapshot {
         shards: stats.to_vec(),
+        state: state.clone(),
         version,
         uptime,
     }));
@@ -46,6 +53,7 @@ pub fn encode(stats: &[Arc<ShardStats>], version: &'static str, uptime: Duration
 #[derive(Debug)]
 struct Snapshot {
     shards: Vec<Arc<ShardStats>>,
+    state: Arc<StateStats>,
     version: &'static str,
     uptime: Duration,
 }
@@ -59,7 +67,8 @@ impl Collector for Snapshot {
         self.swarms(&mut out)?;
         self.connections(&mut out)?;
         self.shards(&mut out)?;
-        self.sweep(&mut out)
+        self.sweep(&mut out)?;
+        self.state(&mut out)
     }
 }
 
@@ -265,6 +274,21 @@ impl Snapshot {
             MetricType::Histogram,
         )?;
         histogram.encode_histogram::<NoLabelSet>(milliseconds, count, &buckets, None)
+    }
+
+    fn state(&self, out: &mut Writer<'_>) -> Result {
+        let seconds = &Unit::Seconds;
+        let help = "When the state was saved last, in seconds since 1970; 0: never.";
+        let saved = self.state.last_saved_unix_seconds();
+        out.gauge("state_last_saved_timestamp", help, Some(seconds), saved)?;
+        let help = "Time that the last save of the state took.";
+        let mut took =
+            out.0
+                .encode_descriptor("state_save", help, Some(seconds), MetricType::Gauge)?;
+        took.encode_gauge(&self.state.save_duration().as_secs_f64())?;
+        let help = "Saves of the state that failed.";
+        let failures = self.state.save_failures();
+        out.counter("state_save_failures", help, None, failures)
     }
 }
 

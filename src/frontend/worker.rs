@@ -177,7 +177,7 @@ impl Worker {
             let rung = self.desk.lanes().ring();
             self.shard.stats().wakeups.add(rung as u64);
             if self.stop.is_stopping() && self.stopped(&now, &mut stopping) {
-                return Ok(());
+                return self.last_surveys().await;
             }
             // A survey's slice lets work gather as well.
             if brisk && !surveying && stopping.is_none() {
@@ -185,6 +185,21 @@ impl Worker {
             }
             executor::breathe().await;
         }
+    }
+
+    /// Does the surveys that were left for the end, when it serves no more.
+    async fn last_surveys(mut self) -> io::Result<()> {
+        // Refused connections are better than silent ones.
+        (self.udp, self.http) = (None, None);
+        self.surveys.begin_last();
+        while self.surveys.is_busy() {
+            let surveys = &self.surveys;
+            self.reactor.wait(|| surveys.has_work()).await?;
+            let now_seconds = self.clock.now().seconds;
+            self.surveys.turn(&mut self.shard, now_seconds);
+            executor::breathe().await;
+        }
+        Ok(())
     }
 
     fn watch_sockets(&self) -> io::Result<()> {

@@ -7,6 +7,7 @@
 
 mod settings;
 mod sockets;
+mod state;
 
 use crate::config::Config;
 use crate::control::background::Background;
@@ -16,6 +17,7 @@ use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
 use crate::control::signals::SignalListener;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
+use crate::frontend::http::handover::HandedOver;
 use crate::frontend::udp::UdpFrontend;
 use crate::frontend::worker::{Stop, TICK, Worker};
 use crate::hook::{Mailbox, Plan};
@@ -27,10 +29,12 @@ use crate::shard::Shard;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
 use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
+use crate::state::{Keeper, StateStats};
 use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use settings::Settings;
 use sockets::{Sockets, bind_remedy};
+use state::State;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -57,6 +61,8 @@ pub struct Tracker {
     metrics: Vec<MetricsServer>,
     surveys: SurveyDesk,
     statistics: Option<OpentrackerStats>,
+    keeper: Option<Keeper>,
+    state_stats: Arc<StateStats>,
     hooks: Mutex<RunningHooks>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
@@ -117,6 +123,16 @@ impl Tracker {
         let (statistics_lane, handed_over) = opentracker_stats::lane();
         let settings = Settings::new(config, seeds.connection_key, &statistics_lane)?;
         let (hooks, background) = start_hooks(config, shards, seeds.hooks)?;
+        let state = State::open(config, clock)?;
+        let state_stats = state.stats.clone();
+        let loaded = state.load(|| {
+            let shard = |id| {
+                let seed = seeds.shards[id];
+                Shard::new(id, owners, &settings.shard, seed, stats[id].clone())
+            };
+            (0..shards).map(shard).collect()
+        })?;
+        let keeper = state.keep(&desk)?;
         let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
 
@@ -124,12 +140,11 @@ impl Tracker {
             sockets.udp_addresses.clone(),
             sockets.http_addresses.clone(),
         );
-        for (id, (port, surveys)) in ports.into_iter().zip(surveys).enumerate() {
+        for ((mut shard, port), surveys) in loaded.into_iter().zip(ports).zip(surveys) {
+            let id = shard.id();
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
             let shard_stats = stats[id].clone();
-            let seed = seeds.shards[id];
-            let mut shard = Shard::new(id, owners, &settings.shard, seed, shard_stats.clone());
             shard.set_hooks(hooks.shard(id));
             mailboxes.push(shard.mailbox().clone());
             let worker = WorkerParts {
@@ -148,20 +163,14 @@ impl Tracker {
             };
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
-        let metrics = start_metrics(metrics_listeners, &stats, clock)?;
-        let statistics = config.http.as_ref().map(|http| {
-            let sources = Sources {
-                shards: stats.clone(),
-                surveys: desk.clone(),
-                clock,
-                tracker_id: seeds.tracker_id,
-                full_scrape_pause: http.full_scrape_pause,
-            };
-            OpentrackerStats::start(&handed_over, sources)
-        });
-        let statistics = statistics
-            .transpose()
-            .map_err(|error| out_of("threads", &error))?;
+        let sources = Sources {
+            shards: stats.clone(),
+            surveys: desk.clone(),
+            clock,
+            tracker_id: seeds.tracker_id,
+        };
+        let statistics = start_statistics(config, &handed_over, sources)?;
+        let metrics = start_metrics(metrics_listeners, &stats, &state_stats, clock)?;
         let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
         Ok(Self {
             stop,
@@ -170,6 +179,8 @@ impl Tracker {
             metrics,
             surveys: desk,
             statistics,
+            keeper,
+            state_stats,
             hooks: Mutex::new(RunningHooks {
                 background,
                 mailboxes,
@@ -275,6 +286,12 @@ impl Tracker {
         self.surveys.clone()
     }
 
+    /// What is known of the state's saves.
+    #[must_use]
+    pub fn state_stats(&self) -> &StateStats {
+        &self.state_stats
+    }
+
     /// What stops it from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
@@ -298,6 +315,9 @@ impl Tracker {
                 }
                 Err(_) => break,
             }
+        }
+        if let Some(keeper) = self.keeper {
+            keeper.finish();
         }
         for metrics in self.metrics {
             metrics.stop();
@@ -413,14 +433,29 @@ fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 fn start_metrics(
     listeners: Vec<TcpListener>,
     stats: &[Arc<ShardStats>],
+    state: &Arc<StateStats>,
     clock: Clock,
 ) -> Result<Vec<MetricsServer>, StartError> {
-    let stats = stats.to_vec();
-    let render: Render =
-        Arc::new(move || metrics::encode(&stats, env!("CARGO_PKG_VERSION"), clock.elapsed()));
+    let (stats, state) = (stats.to_vec(), state.clone());
+    let render: Render = Arc::new(move || {
+        metrics::encode(&stats, &state, env!("CARGO_PKG_VERSION"), clock.elapsed())
+    });
     let start = |listener| MetricsServer::start(listener, render.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))
+}
+
+/// What serves opentracker's tools; only over HTTP.
+fn start_statistics(
+    config: &Config,
+    handed_over: &Receiver<HandedOver>,
+    sources: Sources,
+) -> Result<Option<OpentrackerStats>, StartError> {
+    let Some(http) = &config.http else {
+        return Ok(None);
+    };
+    let started = OpentrackerStats::start(handed_over, sources, http.full_scrape_pause);
+    started.map(Some).map_err(|error| out_of("threads", &error))
 }
 
 fn out_of(what: &str, error: &io::Error) -> StartError {

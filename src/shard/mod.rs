@@ -9,7 +9,6 @@ pub mod opentracker_counters;
 mod overlap;
 pub mod owner;
 pub mod stats;
-pub mod survey;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
@@ -74,6 +73,10 @@ macro_rules! with_peer {
         }
     };
 }
+
+// After the macros, which they use.
+mod restore;
+pub mod survey;
 
 /// One shard. Made on the thread that starts the tracker, then owned by its
 /// executor.

@@ -12,7 +12,8 @@
 //!   giant swarm is shown in parts ([`Survey::more_peers`]).
 //! - At most [`ACTIVE`] surveys go on at once, in turn; [`WAITING`] more wait.
 //! - A survey that is dropped without [`Survey::finish`] was cut short: the
-//!   tracker stops.
+//!   tracker stops. What is to be done then is left with the shards before
+//!   ([`SurveyDesk::send_last`]).
 //!
 //! What a survey does with what it sees is its own affair; it runs on the
 //! shard's thread, so it must not block and had better not allocate.
@@ -24,7 +25,7 @@ use crate::swarm::{
     Peer4, Peer4WithId, Peer6, Peer6WithId, StoredPeer, SwarmStore, VisitCost, VisitCursor,
     Visited, VisitedPeer, VisitedPeers,
 };
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, never, unbounded};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,7 +96,6 @@ pub struct SwarmView<'a> {
 
 impl SwarmView<'_> {
     /// Its peers (at most [`PART_PEERS`] at a time), seeders first.
-    #[must_use]
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.peers.clone()
     }
@@ -170,6 +170,7 @@ pub struct SurveyDesk {
 /// The way to one shard.
 struct Lane {
     sender: Sender<Box<dyn Survey>>,
+    last: Sender<Box<dyn Survey>>,
     nudged: Arc<AtomicBool>,
     wake: Wake,
 }
@@ -195,10 +196,12 @@ pub fn desk(wakes: impl IntoIterator<Item = Wake>) -> (SurveyDesk, Vec<Surveys>)
     let mut ends = Vec::new();
     let lanes = wakes.into_iter().map(|wake| {
         let (sender, incoming) = unbounded();
+        let (last, last_incoming) = unbounded();
         let nudged = Arc::new(AtomicBool::new(false));
-        ends.push(Surveys::new(incoming, nudged.clone()));
+        ends.push(Surveys::new(incoming, last_incoming, nudged.clone()));
         Lane {
             sender,
+            last,
             nudged,
             wake,
         }
@@ -233,6 +236,15 @@ impl SurveyDesk {
         Ok(())
     }
 
+    /// Leaves a survey with every shard that it does last of all: when the
+    /// tracker stops, after everything that had arrived was answered. The shard
+    /// ends only when it is through.
+    pub fn send_last(&self, mut make: impl FnMut(ShardId) -> Box<dyn Survey>) {
+        for (id, lane) in self.lanes.iter().enumerate() {
+            drop(lane.last.send(make(id)));
+        }
+    }
+
     /// Has a shard ask its surveys again whether they are ready.
     pub fn nudge(&self, shard: ShardId) {
         if let Some(lane) = self.lanes.get(shard) {
@@ -245,6 +257,7 @@ impl SurveyDesk {
 /// One shard's surveys: those in work and those that wait.
 pub struct Surveys {
     incoming: Receiver<Box<dyn Survey>>,
+    last: Receiver<Box<dyn Survey>>,
     nudged: Arc<AtomicBool>,
     active: Vec<Walk>,
     /// Whose slice is next.
@@ -255,9 +268,14 @@ pub struct Surveys {
 }
 
 impl Surveys {
-    fn new(incoming: Receiver<Box<dyn Survey>>, nudged: Arc<AtomicBool>) -> Self {
+    fn new(
+        incoming: Receiver<Box<dyn Survey>>,
+        last: Receiver<Box<dyn Survey>>,
+        nudged: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             incoming,
+            last,
             nudged,
             active: Vec::with_capacity(ACTIVE),
             next: 0,
@@ -269,6 +287,21 @@ impl Surveys {
     /// Another length of slices, for tests of what happens between them.
     pub fn set_slice_items(&mut self, items: usize) {
         self.slice_items = items;
+    }
+
+    /// Drops all surveys but those that were left for the end, which are in
+    /// work from now on, and takes no others.
+    pub fn begin_last(&mut self) {
+        self.incoming = never();
+        self.active.clear();
+        self.active.extend(self.last.try_iter().map(Walk::new));
+        self.runnable = true;
+    }
+
+    /// Whether surveys are in work.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.active.is_empty()
     }
 
     /// Whether a turn would do something. Costs three loads when idle.
@@ -340,13 +373,16 @@ impl Walk {
     }
 
     /// Goes on for one slice; returns whether there is more.
+    #[expect(
+        clippy::redundant_closure,
+        reason = "the name of a variant is a function of one lifetime only"
+    )]
     fn slice(&mut self, shard: &mut Shard, now_seconds: u32, items: usize) -> bool {
         let mut budget = items.max(1);
         while budget > 0
             && let Some(family) = self.family
         {
             let (budget, swarms) = (&mut budget, &shard.swarms);
-            // Closures, as the names of variants are of one lifetime only.
             match (swarms, family) {
                 (Swarms::Plain(v4, v6), AddressFamily::V4) => {
                     self.advance(

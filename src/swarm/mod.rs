@@ -48,6 +48,7 @@ mod lineup;
 mod peer;
 mod pool;
 mod random;
+mod restore;
 mod select;
 mod slot;
 mod stamp;
@@ -58,6 +59,7 @@ mod visit;
 
 pub use peer::{Peer4, Peer4WithId, Peer6, Peer6WithId, StoredPeer};
 pub use random::Random;
+pub use restore::{Restored, SavedSwarm};
 pub use store::SwarmStore;
 pub use sweep::SweepReport;
 pub use visit::{VisitCost, VisitCursor, Visited, VisitedPeer, VisitedPeers};

@@ -75,8 +75,6 @@ pub struct Sources {
     pub clock: Clock,
     /// Tells this run from others.
     pub tracker_id: u32,
-    /// The pause behind each dump, for one address.
-    pub full_scrape_pause: Duration,
 }
 
 /// The running threads. Dropping it ends them.
@@ -93,13 +91,18 @@ pub fn lane() -> (Sender<HandedOver>, Receiver<HandedOver>) {
 }
 
 impl OpentrackerStats {
-    /// Starts the threads.
+    /// Starts the threads. `full_scrape_pause` is how long an address waits
+    /// between two dumps.
     ///
     /// # Errors
     /// When there are no more threads to be had.
-    pub fn start(lane: &Receiver<HandedOver>, sources: Sources) -> io::Result<Self> {
+    pub fn start(
+        lane: &Receiver<HandedOver>,
+        sources: Sources,
+        full_scrape_pause: Duration,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            limits: Limits::new(sources.full_scrape_pause),
+            limits: Limits::new(full_scrape_pause),
             sources,
             own: OwnCounters::default(),
             walking: Mutex::new(()),
@@ -169,7 +172,7 @@ struct Walked {
 
 impl Shared {
     fn serve_until_stopped(&self, lane: &Receiver<HandedOver>, stopped: &Receiver<()>) {
-        // Of this thread alone, whatever the name says. A shard must not wait
+        // Of this thread alone, whatever the name says: a shard must not wait
         // for its core while something is compressed.
         let _ = rustix::process::setpriority_process(None, NICENESS);
         loop {
@@ -317,7 +320,7 @@ impl Shared {
     /// Looks at every entry; `None` if the walk was cut short.
     fn walk<T: Entry>(&self, mut look: impl FnMut(T)) -> Option<()> {
         let mut walk = Walk::begin(&self.sources.surveys).ok()?;
-        while let Some(batch) = walk.next() {
+        for batch in &mut walk {
             batch.into_iter().for_each(&mut look);
         }
         walk.is_complete().then_some(())
@@ -369,7 +372,7 @@ impl Shared {
         let encoder = Encoder::new(encoding, body)?;
         let unix_seconds = self.sources.clock.now().unix_seconds;
         let mut dump = Dump::begin(encoder, format, unix_seconds)?;
-        while let Some(batch) = walk.next() {
+        for batch in &mut walk {
             for entry in batch {
                 dump.add(torrent(entry))?;
             }

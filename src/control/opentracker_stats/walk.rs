@@ -2,7 +2,7 @@
 //!
 //! A survey on each shard ([`crate::shard::survey`]) packs what it sees into
 //! batches and sends them over one channel. When the reader is slow and
-//! [`Walk::next`] lags behind, the surveys rest; when it is gone they end. So
+//! [`Walk`] lags behind, the surveys rest; when it is gone they end. So
 //! a walk takes no more memory than a few batches for each shard, however
 //! many torrents there are, and never holds a shard up.
 
@@ -157,8 +157,19 @@ impl<T: Entry> Walk<T> {
         Ok(walk)
     }
 
-    /// The next batch; `None` at the end.
-    pub fn next(&mut self) -> Option<Vec<T>> {
+    /// Whether every shard has shown everything; else the walk was cut short.
+    /// Means something only after the end.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.state.finished.load(Ordering::SeqCst) == self.desk.shards()
+    }
+}
+
+/// Waits for batches; their order is that of nothing.
+impl<T> Iterator for Walk<T> {
+    type Item = Vec<T>;
+
+    fn next(&mut self) -> Option<Vec<T>> {
         loop {
             let received = self.batches.recv_timeout(PATIENCE);
             let has_room = self.batches.len() <= self.state.most_waiting / 2;
@@ -172,13 +183,6 @@ impl<T: Entry> Walk<T> {
                 Err(RecvTimeoutError::Timeout) => self.nudge(),
             }
         }
-    }
-
-    /// Whether every shard has shown everything; else the walk was cut short.
-    /// Means something only after the end.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.state.finished.load(Ordering::SeqCst) == self.desk.shards()
     }
 }
 

@@ -187,10 +187,7 @@ impl HttpFrontend {
         };
         let counters = &self.stats.opentracker;
         match settings.lane.try_send(handed_over) {
-            Ok(()) => {
-                counters.handed_over.add(1);
-                return;
-            }
+            Ok(()) => counters.handed_over.add(1),
             Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => {
                 counters.handover_refused.add(1);
                 counters.http_error(HttpError::Server);
@@ -270,6 +267,31 @@ mod tests {
             let length = format!("Content-Length: {}", body.len());
             assert!(head.lines().any(|line| line == length), "{text}");
         }
+    }
+
+    #[test]
+    fn who_is_too_many_gets_what_came_before_and_is_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let mut client = TcpStream::connect(address).expect("connect");
+        let (stream, _) = listener.accept().expect("accept");
+        let handed_over = HandedOver {
+            stream,
+            client: address.ip(),
+            errand: Errand::Stats,
+            query: Box::default(),
+            accept_encoding: Box::default(),
+            version_minor: 1,
+            before: b"before".to_vec(),
+            more_follows: false,
+        };
+        let (lane, waiting) = crossbeam_channel::bounded(0);
+        let error = lane.try_send(handed_over).expect_err("nobody waits");
+        refuse(error.into_inner()).expect("room");
+        drop(waiting);
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut client, &mut text).expect("text");
+        assert_eq!(text, [b"before", BUSY].concat());
     }
 
     #[test]
