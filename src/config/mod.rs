@@ -11,8 +11,8 @@
 //! nearest known key.
 //!
 //! Invariants: a [`Config`] that was loaded keeps every range and rule that its
-//! fields name. Nothing is read but the file that was named. Secrets are never
-//! printed.
+//! fields name. Nothing is read but the file that was named (whether others
+//! exist is looked at). Secrets are never printed.
 //!
 //! Left to others: whether an address can be bound, and what hooks do.
 
@@ -20,6 +20,7 @@ mod address;
 mod duration;
 mod error;
 mod hooks;
+mod http_rules;
 mod locate;
 mod prefix;
 mod reader;
@@ -141,6 +142,7 @@ impl Config {
                 ));
             }
         }
+        warnings.extend(self.http.iter().flat_map(http_rules::warnings));
         warnings
     }
 

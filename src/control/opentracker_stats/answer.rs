@@ -11,8 +11,8 @@
 )]
 
 use super::encoding::Encoding;
+use crate::frontend::http::stream::Stream;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a client may take nothing at all.
@@ -34,7 +34,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// A client that is being answered.
 pub struct Client<'a> {
-    stream: &'a TcpStream,
+    stream: &'a mut Stream,
     deadline: Instant,
     /// Bytes that it has taken.
     pub taken_bytes: u64,
@@ -45,9 +45,9 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// When the socket cannot be set up.
-    pub fn new(stream: &'a TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(false)?;
-        stream.set_write_timeout(Some(STALL_TIMEOUT))?;
+    pub fn new(stream: &'a mut Stream) -> io::Result<Self> {
+        stream.socket().set_nonblocking(false)?;
+        stream.socket().set_write_timeout(Some(STALL_TIMEOUT))?;
         Ok(Self {
             stream,
             deadline: Instant::now() + ANSWER_TIMEOUT,
@@ -87,22 +87,30 @@ impl<'a> Client<'a> {
     }
 
     /// Ends the connection so that what was written arrives.
-    pub fn close(self, more_follows: bool) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+    ///
+    /// # Errors
+    /// Those of writing what TLS still has.
+    pub fn close(self, more_follows: bool) -> io::Result<()> {
+        self.stream.flush()?;
+        self.stream.end();
         if more_follows || self.has_unread() {
             // A close over unread bytes would be a reset.
             let _ = self.drain();
         }
+        Ok(())
     }
 
     fn has_unread(&self) -> bool {
-        let _ = self.stream.set_nonblocking(true);
-        let unread = matches!(self.stream.peek(&mut [0]), Ok(1));
-        let _ = self.stream.set_nonblocking(false);
+        let socket = self.stream.socket();
+        let _ = socket.set_nonblocking(true);
+        let unread = matches!(socket.peek(&mut [0]), Ok(1));
+        let _ = socket.set_nonblocking(false);
         unread
     }
 
+    /// Reads below TLS: what it says does not matter any more.
     fn drain(&self) -> io::Result<()> {
+        let mut socket = self.stream.socket();
         let deadline = Instant::now() + LINGER_TIMEOUT;
         let (mut buffer, mut drained) = ([0; 4096], 0);
         while drained < MAX_DRAINED_BYTES {
@@ -110,8 +118,8 @@ impl<'a> Client<'a> {
             if left.is_zero() {
                 break;
             }
-            self.stream.set_read_timeout(Some(left))?;
-            match (&*self.stream).read(&mut buffer) {
+            socket.set_read_timeout(Some(left))?;
+            match socket.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => drained += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -127,7 +135,7 @@ impl Write for Client<'_> {
         if Instant::now() >= self.deadline {
             return Err(ErrorKind::TimedOut.into());
         }
-        let count = (&*self.stream).write(bytes)?;
+        let count = self.stream.write(bytes)?;
         self.taken_bytes += count as u64;
         Ok(count)
     }

@@ -42,7 +42,7 @@ use request::{Format, Mode};
 use snapshot::{OwnCounters, Snapshot};
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
@@ -161,6 +161,14 @@ struct Open {
     streams: HashMap<u64, TcpStream>,
 }
 
+/// How every torrent is sent.
+#[derive(Clone, Copy)]
+struct Form {
+    format: Format,
+    encoding: Encoding,
+    version_minor: u8,
+}
+
 /// The result of a walk.
 #[derive(Clone)]
 struct Walked {
@@ -180,14 +188,14 @@ impl Shared {
                 recv(stopped) -> _ => return,
                 recv(lane) -> handed_over => handed_over,
             };
-            let Ok(handed_over) = handed_over else {
+            let Ok(mut handed_over) = handed_over else {
                 return;
             };
             let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
-            if !self.open(number, &handed_over.stream) {
+            if !self.open(number, handed_over.stream.socket()) {
                 return;
             }
-            if let Err(error) = self.serve(&handed_over) {
+            if let Err(error) = self.serve(&mut handed_over) {
                 log::debug!("statistics for {}: {error}", handed_over.client);
             }
             self.close(number);
@@ -219,19 +227,36 @@ impl Shared {
     }
 
     /// One request, to the end of its connection.
-    fn serve(&self, handed_over: &HandedOver) -> io::Result<()> {
-        let mut client = Client::new(&handed_over.stream)?;
-        client.write_all(&handed_over.before)?;
-        let mode = match handed_over.errand {
+    fn serve(&self, handed_over: &mut HandedOver) -> io::Result<()> {
+        let HandedOver {
+            stream,
+            client: ip,
+            errand,
+            query,
+            accept_encoding,
+            version_minor,
+            before,
+            more_follows,
+        } = handed_over;
+        let mut client = Client::new(stream)?;
+        client.write_all(before)?;
+        let mode = match errand {
             Errand::FullScrape => Ok(Mode::Dump(Format::Bencode)),
-            Errand::Stats => request::parse(&handed_over.query),
+            Errand::Stats => request::parse(query),
         };
         match mode {
             Err(request::Invalid) => {
                 self.own.http_error(HttpError::Parameter);
                 client.send_error("400 Invalid Request", None)?;
             }
-            Ok(Mode::Dump(format)) => self.dump(&mut client, handed_over, format)?,
+            Ok(Mode::Dump(format)) => {
+                let form = Form {
+                    format,
+                    encoding: Encoding::negotiate(accept_encoding),
+                    version_minor: *version_minor,
+                };
+                self.dump(&mut client, *ip, form)?;
+            }
             Ok(mode) => match self.text(mode) {
                 Some(text) => client.send_text(&text)?,
                 None => {
@@ -240,8 +265,7 @@ impl Shared {
                 }
             },
         }
-        client.close(handed_over.more_follows);
-        Ok(())
+        client.close(*more_follows)
     }
 
     /// The text of a mode; `None` if that takes a walk and there is one
@@ -327,14 +351,9 @@ impl Shared {
     }
 
     /// Every torrent.
-    fn dump(
-        &self,
-        client: &mut Client<'_>,
-        handed_over: &HandedOver,
-        format: Format,
-    ) -> io::Result<()> {
+    fn dump(&self, client: &mut Client<'_>, ip: IpAddr, form: Form) -> io::Result<()> {
         let now = self.sources.clock.elapsed();
-        let permit = match self.limits.permit(now, handed_over.client) {
+        let permit = match self.limits.permit(now, ip) {
             Ok(permit) => permit,
             Err(wait) => {
                 self.own.http_error(HttpError::NotModest);
@@ -346,9 +365,9 @@ impl Shared {
             }
         };
         let before = client.taken_bytes;
-        let result = match format {
-            Format::State => self.stream(client, handed_over, format, |Aged(torrent)| torrent),
-            _ => self.stream(client, handed_over, format, |torrent: Torrent| torrent),
+        let result = match form.format {
+            Format::State => self.stream(client, form, |Aged(torrent)| torrent),
+            _ => self.stream(client, form, |torrent: Torrent| torrent),
         };
         let bytes = client.taken_bytes - before;
         self.own.full_scrape(result.is_ok(), bytes);
@@ -359,19 +378,17 @@ impl Shared {
     fn stream<T: Entry>(
         &self,
         client: &mut Client<'_>,
-        handed_over: &HandedOver,
-        format: Format,
+        form: Form,
         torrent: impl Fn(T) -> Torrent,
     ) -> io::Result<()> {
         let Ok(mut walk) = Walk::begin(&self.sources.surveys) else {
             self.own.http_error(HttpError::Server);
             return client.send_error("503 Service Unavailable", Some(WALK_PAUSE));
         };
-        let encoding = Encoding::negotiate(&handed_over.accept_encoding);
-        let body = Body::begin(client, handed_over.version_minor, encoding)?;
-        let encoder = Encoder::new(encoding, body)?;
+        let body = Body::begin(client, form.version_minor, form.encoding)?;
+        let encoder = Encoder::new(form.encoding, body)?;
         let unix_seconds = self.sources.clock.now().unix_seconds;
-        let mut dump = Dump::begin(encoder, format, unix_seconds)?;
+        let mut dump = Dump::begin(encoder, form.format, unix_seconds)?;
         for batch in &mut walk {
             for entry in batch {
                 dump.add(torrent(entry))?;

@@ -8,6 +8,7 @@
 //!
 //! Left to others: what is served (`control::opentracker_stats`).
 
+use super::stream::Stream;
 use super::{Connection, HttpFrontend, Turn};
 use crate::bittorrent::AddressFamily;
 use crate::config::Prefix;
@@ -17,7 +18,8 @@ use crate::protocol::http::{Head, Method, RouteKind, percent, query};
 use crate::shard::opentracker_counters::HttpError;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
 use crossbeam_channel::{Sender, TrySendError};
-use std::net::{IpAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What is handed over, to whom, and for whom.
@@ -69,7 +71,7 @@ pub enum Errand {
 #[derive(Debug)]
 pub struct HandedOver {
     /// The connection, non-blocking.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Whose request it is.
     pub client: IpAddr,
     /// What it asks for.
@@ -167,16 +169,16 @@ impl HttpFrontend {
         let connection = self.connections.remove(at);
         if connection.interest.is_some() {
             // Its descriptor stays open, so nothing else takes it out.
-            let _ = turn.reactor.remove(&connection.socket);
+            let _ = turn.reactor.remove(connection.stream.socket());
         }
         let family = AddressFamily::of(&connection.peer);
         let Connection {
-            socket,
+            stream,
             body_follows,
             ..
         } = connection;
         let handed_over = HandedOver {
-            stream: socket,
+            stream,
             client: leaving.client,
             errand: leaving.errand,
             query: leaving.query,
@@ -233,17 +235,19 @@ fn names_info_hash(raw: &[u8]) -> bool {
 }
 
 /// Writes what fits into the socket; a few hundred bytes always do.
-fn refuse(refused: HandedOver) -> std::io::Result<()> {
-    use std::io::Write;
+fn refuse(refused: HandedOver) -> io::Result<()> {
     let mut stream = refused.stream;
     stream.write_all(&refused.before)?;
     stream.write_all(BUSY)?;
-    stream.shutdown(std::net::Shutdown::Write)
+    stream.end();
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn finds_an_info_hash_however_it_is_written() {
@@ -271,12 +275,12 @@ mod tests {
 
     #[test]
     fn who_is_too_many_gets_what_came_before_and_is_told() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("an address");
         let mut client = TcpStream::connect(address).expect("connect");
         let (stream, _) = listener.accept().expect("accept");
         let handed_over = HandedOver {
-            stream,
+            stream: Stream::Plain(stream),
             client: address.ip(),
             errand: Errand::Stats,
             query: Box::default(),
@@ -290,7 +294,7 @@ mod tests {
         refuse(error.into_inner()).expect("room");
         drop(waiting);
         let mut text = Vec::new();
-        std::io::Read::read_to_end(&mut client, &mut text).expect("text");
+        client.read_to_end(&mut text).expect("text");
         assert_eq!(text, [b"before", BUSY].concat());
     }
 
