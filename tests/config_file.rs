@@ -333,12 +333,37 @@ fn addresses_and_routes_are_checked() {
              character that a path cannot have",
         ),
         (
+            "http: {stats_path: /stats}",
+            "f:1:20: http.stats_path: \"/stats\" is not a path without its first slash; write it \
+             as \"stats\"",
+        ),
+        (
+            "http: {stats_path: 'st?ts'}",
+            "f:1:20: http.stats_path: \"st?ts\" is not a path without its first slash; write it \
+             as \"stats\"",
+        ),
+        (
+            "http: {stats_path: scrape}",
+            "f:1:20: http.stats_path: is also an announce or scrape route; choose another",
+        ),
+        (
+            "http: {stats_networks: ['192.0.2.1/24']}",
+            "f:1:25: http.stats_networks[0]: \"192.0.2.1/24\" has bits set behind the first 24; \
+             clear them or lengthen the prefix",
+        ),
+        (
+            "http: {full_scrape: true, scrape_routes: []}",
+            "f:1:21: http.full_scrape: is of no use without a scrape route; name one in \
+             scrape_routes or remove this",
+        ),
+        (
             "http: {real_ip_header: 'X-Real-IP:'}",
             "f:1:24: http.real_ip_header: \"X-Real-IP:\" is not a header name; write it as \
              \"X-Real-IP\"",
         ),
     ]);
     parse("http: {announce_routes: ['/users/:passkey/announce', '/a/*rest']}");
+    parse("http: {stats_path: stats/x, stats_networks: ['::1', 192.0.2.0/24], full_scrape: on}");
     // Two sockets on ports that the system chooses are no conflict.
     parse("udp: {addr: ['127.0.0.1:0', '127.0.0.1:0']}");
 }

@@ -123,6 +123,7 @@ impl Bench {
             peer_ids: false,
             max_peers: 0,
             max_swarms: 0,
+            opentracker_statistics: false,
         };
         let stats = Arc::new(ShardStats::default());
         let (desk, mut surveys) = survey::desk([Box::new(|| {}) as survey::Wake]);

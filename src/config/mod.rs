@@ -27,6 +27,7 @@ mod reader;
 mod rules;
 mod settings;
 mod state;
+mod statistics;
 
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;

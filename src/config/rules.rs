@@ -6,6 +6,7 @@ use super::http_rules;
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
+use super::statistics;
 use crate::protocol::http::Routes;
 use serde_yaml::Value;
 use std::time::Duration;
@@ -146,6 +147,7 @@ fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<Htt
         &mut http.max_request_bytes,
     );
     section.boolean("external_ip", &mut http.external_ip);
+    statistics::read(section, &mut http);
     if !is_on {
         http.addr.clear();
     }

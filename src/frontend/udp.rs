@@ -573,6 +573,7 @@ fn refuse(
     family: AddressFamily,
     stats: &ShardStats,
 ) {
+    stats.opentracker.connection_id_mismatches.add(1);
     let before = outbox.len();
     outbox.push(client.to, client.from, |buffer| {
         udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id)

@@ -13,6 +13,7 @@
 
 mod accept;
 mod connection;
+pub mod handover;
 mod reload;
 mod request;
 pub mod stream;
@@ -30,8 +31,10 @@ use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
+use crate::shard::opentracker_counters::HttpError;
 use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult};
+use handover::{HandoverSettings, Leaving};
 use slab::Slab;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -84,6 +87,8 @@ pub struct HttpSettings {
     pub max_request_bytes: usize,
     /// Whether clients are told their address (BEP 24).
     pub external_ip: bool,
+    /// What control threads answer.
+    pub handover: HandoverSettings,
 }
 
 impl HttpSettings {
@@ -130,6 +135,11 @@ pub struct HttpFrontend {
     peers: PeerList,
     hashes: Vec<InfoHash>,
     files: Vec<(InfoHash, ScrapeCounts)>,
+    /// The request in hand is not for a shard.
+    leaving: Option<Leaving>,
+    /// Which kind of 400 the request in hand is answered, if one that
+    /// statistics tell apart.
+    bad_request: Option<HttpError>,
     stats: Arc<ShardStats>,
 }
 
@@ -151,6 +161,8 @@ impl HttpFrontend {
             peers: PeerList::default(),
             hashes: Vec::new(),
             files: Vec::new(),
+            leaving: None,
+            bad_request: None,
             stats,
         }
     }
@@ -395,6 +407,7 @@ impl HttpFrontend {
             if connection.last || connection.phase != Phase::Reading {
                 break;
             }
+            let answer_at = self.out.len();
             let options = HeadOptions {
                 max_head_bytes: self.settings.max_request_bytes,
                 real_ip_header: self.settings.real_ip_header.as_deref(),
@@ -414,6 +427,11 @@ impl HttpFrontend {
                     self.connections[at].last = true;
                 }
             }
+            self.count_error(answer_at);
+            if let Some(leaving) = self.leaving.take() {
+                self.hand_over(at, leaving, used < input.len(), turn);
+                return used;
+            }
         }
         let connection = &mut self.connections[at];
         if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
@@ -427,6 +445,15 @@ impl HttpFrontend {
             connection.deadline = milliseconds(turn.now) + time;
         }
         used
+    }
+
+    /// Counts the answer that begins here if it is an HTTP error.
+    fn count_error(&mut self, answer_at: usize) {
+        let kind = self.bad_request.take();
+        let answer = &self.out[answer_at..];
+        if let Some(error) = HttpError::of_response(answer) {
+            self.stats.opentracker.http_error(kind.unwrap_or(error));
+        }
     }
 
     /// Closes the connection if it is done; else sees to it that the reactor

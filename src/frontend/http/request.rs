@@ -32,6 +32,11 @@ impl HttpFrontend {
         let keep_alive = self.settings.enable_keepalive && head.keep_alive && !self.stopping;
         self.connections[at].body_follows |= head.has_body;
         let route = self.settings.routes.find(head.path).map(|route| route.kind);
+        if self.settings.handover.is_on()
+            && self.take_errand(at, head, route, self.client(head, peer).ok())
+        {
+            return;
+        }
         let action = match route {
             _ if head.method != Method::Get => Action::Other,
             Some(RouteKind::Announce) => Action::Announce,

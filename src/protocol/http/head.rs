@@ -74,6 +74,8 @@ pub struct Head<'a> {
     pub real_ip: Option<&'a [u8]>,
     /// The first value of `Authorization` (RFC 9110, section 11.6.2).
     pub authorization: Option<&'a [u8]>,
+    /// The first value of `Accept-Encoding` (RFC 9110, section 12.5.3).
+    pub accept_encoding: Option<&'a [u8]>,
 }
 
 /// Why a head cannot be served.
@@ -161,6 +163,7 @@ pub fn parse_head<'a>(
             (first, _) => first,
         },
         authorization: fields.authorization,
+        accept_encoding: fields.accept_encoding,
     }))
 }
 
@@ -175,6 +178,7 @@ struct Fields<'a> {
     /// If there are several.
     last_real_ip: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
+    accept_encoding: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -214,6 +218,8 @@ impl<'a> Fields<'a> {
                 fields.has_body = true;
             } else if name.eq_ignore_ascii_case("authorization") {
                 fields.authorization.get_or_insert(header.value);
+            } else if name.eq_ignore_ascii_case("accept-encoding") {
+                fields.accept_encoding.get_or_insert(header.value);
             }
         }
         Ok(fields)
@@ -280,6 +286,7 @@ mod tests {
             has_body: false,
             real_ip: Some(b"192.0.2.1"),
             authorization: None,
+            accept_encoding: None,
         };
         assert_eq!(complete(text), expected);
     }
