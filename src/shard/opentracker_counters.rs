@@ -78,8 +78,8 @@ impl HttpError {
         Self::Server,
     ];
 
-    /// What a response begins with, if that is an error. Knows all but the
-    /// kinds of 400.
+    /// Which error a response begins with, if any. Of the kinds of 400 it
+    /// knows only one, [`HttpError::Parameter`].
     #[must_use]
     pub fn of_response(response: &[u8]) -> Option<Self> {
         // `HTTP/1.1 404 Not Found`
@@ -87,6 +87,7 @@ impl HttpError {
         match status {
             b"200" => None,
             b"301" | b"302" => Some(Self::Redirect),
+            b"400" => Some(Self::Parameter),
             b"402" | b"429" => Some(Self::NotModest),
             b"403" => Some(Self::Denied),
             b"404" => Some(Self::NotFound),
@@ -143,7 +144,11 @@ mod tests {
         for (response, error) in [
             ("HTTP/1.1 200 OK\r\n", None),
             ("HTTP/1.0 302 Found\r\n", Some(HttpError::Redirect)),
-            ("HTTP/1.1 400 Bad Request\r\n", Some(HttpError::Malformed)),
+            ("HTTP/1.1 400 Bad Request\r\n", Some(HttpError::Parameter)),
+            (
+                "HTTP/1.1 405 Method Not Allowed",
+                Some(HttpError::Malformed),
+            ),
             ("HTTP/1.1 403 Access Denied\r\n", Some(HttpError::Denied)),
             ("HTTP/1.0 404 Not Found\r\n", Some(HttpError::NotFound)),
             ("HTTP/1.1 429 Too Many Requests", Some(HttpError::NotModest)),

@@ -131,15 +131,12 @@ impl HttpFrontend {
         self.stats.request(Protocol::Http, Action::Other, family);
         let admitted = client.filter(|client| networks.admit(client));
         let refusal = match admitted {
-            None => Some((DENIED, None)),
-            Some(_) if errand == Errand::Stats && names_info_hash(head.query) => {
-                Some((INVALID, Some(HttpError::Parameter)))
-            }
+            None => Some(DENIED),
+            Some(_) if errand == Errand::Stats && names_info_hash(head.query) => Some(INVALID),
             Some(_) => None,
         };
-        if let Some((answer, error)) = refusal {
+        if let Some(answer) = refusal {
             self.out.extend_from_slice(answer);
-            self.bad_request = error;
             self.stats
                 .reply(Protocol::Http, Action::Other, family, Outcome::Error);
             let connection = &mut self.connections[at];
@@ -155,6 +152,20 @@ impl HttpFrontend {
             version_minor: head.version_minor,
         });
         true
+    }
+
+    /// Counts the answer that begins here if it is an HTTP error. `query` is the
+    /// request's, if it was HTTP.
+    pub(super) fn count_error(&self, answer_at: usize, query: Option<&[u8]>) {
+        let Some(error) = HttpError::of_response(&self.out[answer_at..]) else {
+            return;
+        };
+        let error = match (error, query) {
+            (HttpError::Parameter, None) => HttpError::Malformed,
+            (HttpError::Parameter, Some(query)) if refuses_compact(query) => HttpError::NotCompact,
+            (error, _) => error,
+        };
+        self.stats.opentracker.http_error(error);
     }
 
     /// Hands a connection over, after the answers that are in `self.out`.
@@ -238,6 +249,12 @@ fn names_info_hash(raw: &[u8]) -> bool {
         percent::decode(key).eq(b"info_hash".iter().map(|&byte| Ok(byte)))
     };
     query::pairs(raw).any(is_info_hash)
+}
+
+/// Whether a client asks for peers in dictionaries.
+fn refuses_compact(raw: &[u8]) -> bool {
+    query::find(raw, b"compact")
+        .is_some_and(|value| !value.is_empty() && value.iter().all(|&digit| digit == b'0'))
 }
 
 /// Writes what fits into the socket; a few hundred bytes always do.

@@ -31,7 +31,6 @@ use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
-use crate::shard::opentracker_counters::HttpError;
 use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult};
 use handover::{HandoverSettings, Leaving};
@@ -137,9 +136,6 @@ pub struct HttpFrontend {
     files: Vec<(InfoHash, ScrapeCounts)>,
     /// The request in hand is not for a shard.
     leaving: Option<Leaving>,
-    /// Which kind of 400 the request in hand is answered, if one that
-    /// statistics tell apart.
-    bad_request: Option<HttpError>,
     stats: Arc<ShardStats>,
 }
 
@@ -162,7 +158,6 @@ impl HttpFrontend {
             hashes: Vec::new(),
             files: Vec::new(),
             leaving: None,
-            bad_request: None,
             stats,
         }
     }
@@ -417,6 +412,7 @@ impl HttpFrontend {
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;
                     self.request(at, &head, turn);
+                    self.count_error(answer_at, Some(head.query));
                 }
                 Err(error) => {
                     let family = AddressFamily::of(&connection.peer);
@@ -424,10 +420,10 @@ impl HttpFrontend {
                     self.stats
                         .reply(Protocol::Http, Action::Other, family, Outcome::Error);
                     wire::write_status(&mut self.out, error.status(), false, false);
+                    self.count_error(answer_at, None);
                     self.connections[at].last = true;
                 }
             }
-            self.count_error(answer_at);
             if let Some(leaving) = self.leaving.take() {
                 self.hand_over(at, leaving, used < input.len(), turn);
                 return used;
@@ -445,15 +441,6 @@ impl HttpFrontend {
             connection.deadline = milliseconds(turn.now) + time;
         }
         used
-    }
-
-    /// Counts the answer that begins here if it is an HTTP error.
-    fn count_error(&mut self, answer_at: usize) {
-        let kind = self.bad_request.take();
-        let answer = &self.out[answer_at..];
-        if let Some(error) = HttpError::of_response(answer) {
-            self.stats.opentracker.http_error(kind.unwrap_or(error));
-        }
     }
 
     /// Closes the connection if it is done; else sees to it that the reactor
