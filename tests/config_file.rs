@@ -579,6 +579,14 @@ fn doubtful_settings_are_warned_of() {
     assert!(warnings[0].contains("peer_lifetime (20m) is shorter than announce_interval (30m)"));
     assert!(warnings[1].contains("private_key is short"));
     assert!(!warnings[1].contains("secret"), "{warnings:?}");
+    let networks = "http: {stats_networks: '::1', full_scrape_networks: '::1'}";
+    assert_eq!(
+        parse(networks).warnings(),
+        [
+            "http.stats_networks has no effect while http.stats_path is off",
+            "http.full_scrape_networks has no effect while http.full_scrape is off",
+        ]
+    );
     let config = parse("udp: {enable_request_timing: true}");
     assert_eq!(config.notices().len(), 1);
 }

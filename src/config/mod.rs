@@ -143,6 +143,7 @@ impl Config {
             }
         }
         warnings.extend(self.http.iter().flat_map(http_rules::warnings));
+        warnings.extend(self.http.iter().flat_map(statistics::warnings));
         warnings
     }
 

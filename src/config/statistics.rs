@@ -46,3 +46,25 @@ pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
         );
     }
 }
+
+/// What may not be meant.
+pub(super) fn warnings(http: &HttpConfig) -> impl Iterator<Item = String> {
+    let networks = [
+        (
+            "stats_networks",
+            &http.stats_networks,
+            "stats_path",
+            http.stats_path.is_empty(),
+        ),
+        (
+            "full_scrape_networks",
+            &http.full_scrape_networks,
+            "full_scrape",
+            !http.full_scrape,
+        ),
+    ];
+    networks
+        .into_iter()
+        .filter(|(_, networks, _, is_off)| *is_off && !networks.is_empty())
+        .map(|(key, _, other, _)| format!("http.{key} has no effect while http.{other} is off"))
+}
