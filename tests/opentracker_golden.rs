@@ -5,9 +5,12 @@
 //! formats of opentracker's source and compared with what Debian's binary says
 //! (which has `everything` with the same nine errors), not written by karuta.
 
+use karuta::control::opentracker_stats::encoding::Encoding;
 use karuta::control::opentracker_stats::everything::everything;
 use karuta::control::opentracker_stats::render;
+use karuta::control::opentracker_stats::request::{self, Invalid, Mode};
 use karuta::control::opentracker_stats::snapshot::Snapshot;
+use proptest::prelude::*;
 
 fn sample() -> Snapshot {
     Snapshot {
@@ -226,4 +229,46 @@ fn munin_reads_three_lines() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((lines[0], lines[1]), ("45", "25"));
     assert_eq!(lines[2].split_whitespace().nth(2), Some("9"));
+}
+
+proptest! {
+    #[test]
+    fn no_query_and_no_header_does_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = request::parse(&bytes);
+        let _ = Encoding::negotiate(&bytes);
+    }
+
+    /// What is made of words that mean something, in any order.
+    #[test]
+    fn queries_of_known_words_are_read(words in proptest::collection::vec(
+        prop_oneof![
+            Just("mode=peer"), Just("mode=tpbs"), Just("format=txt"), Just("x=y"),
+            Just("mode=xyz"), Just("format=xyz"), Just(""), Just("mode"),
+        ],
+        0..6,
+    )) {
+        let result = request::parse(words.join("&").as_bytes());
+        let wrong = ["mode=xyz", "format=xyz", "mode"];
+        let is_wrong = words.iter().any(|word| wrong.contains(word));
+        prop_assert_eq!(result.is_err(), is_wrong);
+        let mode = words.iter().rfind(|word| word.starts_with("mode="));
+        match (result, mode) {
+            (Ok(mode), None | Some(&"mode=peer")) => prop_assert_eq!(mode, Mode::Peers),
+            (Ok(mode), _) => prop_assert!(matches!(mode, Mode::Dump(_))),
+            (Err(Invalid), _) => {}
+        }
+    }
+
+    /// Weights decide, whatever else is listed.
+    #[test]
+    fn the_greater_weight_wins(gzip in 1..=1000u32, zstd in 1..=1000u32, swap: bool) {
+        let weight = |name: &str, weight: u32| format!("{name};q={:.3}", f64::from(weight) / 1000.0);
+        let (gzip_item, zstd_item) = (weight("gzip", gzip), weight("zstd", zstd));
+        let accept = match swap {
+            false => format!("br, {gzip_item}, {zstd_item}"),
+            true => format!("{zstd_item},deflate;q=1,{gzip_item}"),
+        };
+        let expected = if zstd >= gzip { Encoding::Zstd } else { Encoding::Gzip };
+        prop_assert_eq!(Encoding::negotiate(accept.as_bytes()), expected, "{}", accept);
+    }
 }

@@ -78,7 +78,10 @@ impl Bench {
         loop {
             self.turns();
             match walk.next() {
-                Some(batch) => all.extend(batch),
+                Some(mut batch) => {
+                    all.append(&mut batch);
+                    walk.give_back(batch);
+                }
                 None => break,
             }
         }

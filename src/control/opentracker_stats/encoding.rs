@@ -70,7 +70,7 @@ fn weight(parameter: &[u8]) -> Option<u32> {
     let value = value.trim_ascii().strip_prefix(b"=")?;
     let value = std::str::from_utf8(value.trim_ascii()).ok();
     let value: f64 = value.and_then(|value| value.parse().ok()).unwrap_or(0.0);
-    Some((value.clamp(0.0, 1.0) * 1000.0) as u32)
+    Some((value.clamp(0.0, 1.0) * 1000.0).round() as u32)
 }
 
 /// Encodes what is written to it.

@@ -340,8 +340,9 @@ impl Shared {
     /// Looks at every entry; `None` if the walk was cut short.
     fn walk<T: Entry>(&self, mut look: impl FnMut(T)) -> Option<()> {
         let mut walk = Walk::begin(&self.sources.surveys).ok()?;
-        for batch in &mut walk {
-            batch.into_iter().for_each(&mut look);
+        while let Some(mut batch) = walk.next() {
+            batch.drain(..).for_each(&mut look);
+            walk.give_back(batch);
         }
         walk.is_complete().then_some(())
     }
@@ -391,10 +392,11 @@ impl Shared {
         let encoder = Encoder::new(form.encoding, body)?;
         let unix_seconds = self.sources.clock.now().unix_seconds;
         let mut dump = Dump::begin(encoder, form.format, unix_seconds)?;
-        for batch in &mut walk {
-            for entry in batch {
+        while let Some(mut batch) = walk.next() {
+            for entry in batch.drain(..) {
                 dump.add(torrent(entry))?;
             }
+            walk.give_back(batch);
         }
         if !walk.is_complete() {
             // No end is written: the client shall know.

@@ -4,11 +4,13 @@
 //! batches and sends them over one channel. When the reader is slow and
 //! [`Walk`] lags behind, the surveys rest; when it is gone they end. So
 //! a walk takes no more memory than a few batches for each shard, however
-//! many torrents there are, and never holds a shard up.
+//! many torrents there are, and never holds a shard up. Batches that were read
+//! go back to be filled again ([`Walk::give_back`]): shards allocate little, and
+//! seldom meet a reader of low priority inside the allocator.
 
 use crate::bittorrent::{AddressFamily, InfoHash};
-use crate::shard::survey::{Busy, Survey, SurveyDesk, SwarmView};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crate::shard::survey::{Busy, SLICE_ITEMS, Survey, SurveyDesk, SwarmView};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -114,6 +116,7 @@ fn torrent(swarm: &SwarmView<'_>) -> Option<Torrent> {
 /// A walk in work.
 pub struct Walk<T> {
     batches: Receiver<Vec<T>>,
+    spare: Sender<Vec<T>>,
     state: Arc<State>,
     desk: SurveyDesk,
 }
@@ -135,26 +138,40 @@ impl<T: Entry> Walk<T> {
     /// # Errors
     /// When too many wait already.
     pub fn begin(desk: &SurveyDesk) -> Result<Self, Busy> {
-        let (sender, batches) = unbounded();
-        let waiting = desk.shards() * WAITING_PER_SHARD;
+        let shards = desk.shards();
+        let most_waiting = (shards * WAITING_PER_SHARD).min(MOST_WAITING);
+        // Each shard may send one more, since others do so at the same moment,
+        // and its last.
+        let places = most_waiting + 2 * shards;
+        let (sender, batches) = bounded(places);
+        let (spare, spares) = bounded(places);
         let state = Arc::new(State {
             wanted: AtomicBool::new(true),
-            most_waiting: waiting.min(MOST_WAITING),
+            most_waiting,
             ..State::default()
         });
         let walk = Self {
             batches,
+            spare,
             state: state.clone(),
             desk: desk.clone(),
         };
         desk.send(|_| {
             Box::new(Packer {
-                batch: Vec::new(),
+                batch: Vec::with_capacity(BATCH + SLICE_ITEMS),
                 batches: sender.clone(),
+                spares: spares.clone(),
                 state: state.clone(),
             })
         })?;
         Ok(walk)
+    }
+
+    /// Takes back the room of a batch that was read.
+    pub fn give_back(&self, mut batch: Vec<T>) {
+        batch.clear();
+        // There are no more than it has places for.
+        let _ = self.spare.try_send(batch);
     }
 
     /// Whether every shard has shown everything; else the walk was cut short.
@@ -205,14 +222,20 @@ impl<T> Drop for Walk<T> {
 struct Packer<T> {
     batch: Vec<T>,
     batches: Sender<Vec<T>>,
+    spares: Receiver<Vec<T>>,
     state: Arc<State>,
 }
 
 impl<T> Packer<T> {
-    fn send(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        // The reader may have gone; `wanted` tells.
-        let _ = self.batches.send(batch);
+    /// Sends what was packed; returns whether it is on its way.
+    fn send(&mut self, next: Vec<T>) -> bool {
+        let batch = std::mem::replace(&mut self.batch, next);
+        let is_sent = self.batches.try_send(batch).is_ok();
+        if !is_sent {
+            // The reader has gone. A walk with a hole is worth nothing either.
+            self.state.wanted.store(false, Ordering::SeqCst);
+        }
+        is_sent
     }
 
     fn has_room(&self) -> bool {
@@ -244,8 +267,9 @@ impl<T: Entry> Survey for Packer<T> {
                 return false;
             }
         }
-        self.send();
-        true
+        let spare = self.spares.try_recv();
+        let room = || Vec::with_capacity(BATCH + SLICE_ITEMS);
+        self.send(spare.unwrap_or_else(|_| room()))
     }
 
     fn wanted(&self) -> bool {
@@ -253,9 +277,8 @@ impl<T: Entry> Survey for Packer<T> {
     }
 
     fn finish(mut self: Box<Self>) {
-        if !self.batch.is_empty() {
-            self.send();
+        if self.batch.is_empty() || self.send(Vec::new()) {
+            self.state.finished.fetch_add(1, Ordering::SeqCst);
         }
-        self.state.finished.fetch_add(1, Ordering::SeqCst);
     }
 }
