@@ -4,6 +4,7 @@ mod support;
 
 use karuta::bittorrent::AddressFamily;
 use karuta::config::HttpConfig;
+use karuta::protocol::Dialect;
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -273,6 +274,39 @@ fn renewals_and_errors_are_counted() {
         stats(&server, "herr"),
         "302 RED 0\n400 ... 1\n400 PAR 3\n400 COM 0\n403 IP  1\n404 INV 1\n500 SRV 0\n"
     );
+}
+
+#[test]
+fn in_the_dialect_of_opentracker() {
+    let mut config = support::config(2);
+    config.dialect = Dialect::Opentracker;
+    let http = config.http.as_mut().expect("on");
+    http.stats_path = "stats".to_owned();
+    http.full_scrape = true;
+    http.redirect_url = "http://example.org/".to_owned();
+    let server = Server::start(&config);
+    let hash = percent(&hash(1));
+    let status = |target: &str| ask(&server, target).head[9..12].to_owned();
+    for (target, expected) in [
+        ("/", "302"),
+        ("/scrape?", "400"),
+        ("/scraper", "400"),
+        ("/nothing", "404"),
+        (&format!("/a?info_hash={hash}&compact=0"), "400"),
+        (&format!("/a?info_hash={hash}&info_hash={hash}"), "400"),
+        (&format!("/a?info_hash={hash}&port=1"), "200"),
+    ] {
+        assert_eq!(status(target), expected, "{target}");
+    }
+    let broken = exchange(connect_from(support::V4, server.http(V4)), "GET\r\n\r\n");
+    assert!(broken.head.starts_with("HTTP/1.0 400 "), "{}", broken.head);
+    assert_eq!(
+        stats(&server, "herr"),
+        "302 RED 1\n400 ... 1\n400 PAR 3\n400 COM 1\n403 IP  0\n404 INV 1\n500 SRV 0\n"
+    );
+    let scrape = ask(&server, "//scrape").unchunked();
+    assert!(scrape.starts_with(b"d5:filesd20:"), "{scrape:?}");
+    assert!(scrape.ends_with(b"d8:completei1e10:downloadedi0e10:incompletei0eeee"));
 }
 
 #[test]

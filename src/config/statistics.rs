@@ -3,13 +3,14 @@
 
 use super::reader::{Section, Whole};
 use super::settings::HttpConfig;
+use crate::protocol::Dialect;
 use crate::protocol::http::Routes;
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Takes these keys; the routes have been read.
-pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
+pub(super) fn read(section: &mut Section<'_>, dialect: Dialect, http: &mut HttpConfig) {
     if let Some(path) = section.text("stats_path") {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
         let slashed = format!("/{path}");
@@ -22,6 +23,14 @@ pub(super) fn read(section: &mut Section<'_>, http: &mut HttpConfig) {
             section.refuse(
                 "stats_path",
                 "is also an announce or scrape route; choose another",
+            );
+        } else if dialect == Dialect::Opentracker
+            && (path.starts_with('a') || path.starts_with("sc"))
+        {
+            section.refuse(
+                "stats_path",
+                "is an announce or a scrape in the dialect of opentracker, which goes by the \
+                 first letters \"a\" and \"sc\"; choose another",
             );
         } else {
             http.stats_path = path.to_owned();

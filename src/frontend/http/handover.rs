@@ -9,12 +9,13 @@
 //! Left to others: what is served (`control::opentracker_stats`).
 
 use super::stream::Stream;
-use super::{Connection, HttpFrontend, Turn};
+use super::{Connection, HttpFrontend, HttpSettings, Turn};
 use crate::bittorrent::AddressFamily;
 use crate::config::Prefix;
 use crate::frontend::desk::Lanes;
 use crate::hook::prefix_table::{Listed, PrefixTable};
-use crate::protocol::http::{Head, Method, RouteKind, percent, query};
+use crate::protocol::Dialect;
+use crate::protocol::http::{Head, Method, Route, percent, query};
 use crate::shard::opentracker_counters::HttpError;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
 use crossbeam_channel::{Sender, TrySendError};
@@ -121,10 +122,10 @@ impl HttpFrontend {
         &mut self,
         at: usize,
         head: &Head<'_>,
-        route: Option<RouteKind>,
+        route: Route,
         client: Option<IpAddr>,
     ) -> bool {
-        let Some((errand, networks)) = self.settings.handover.errand(head, route) else {
+        let Some((errand, networks)) = self.settings.errand(head, route) else {
             return false;
         };
         let family = AddressFamily::of(&self.connections[at].peer);
@@ -222,24 +223,30 @@ impl HandoverSettings {
         self.full_scrape || self.stats_path.is_some()
     }
 
-    /// What a request is to be handed over for, and who may ask for it.
-    fn errand(&self, head: &Head<'_>, route: Option<RouteKind>) -> Option<(Errand, &Networks)> {
-        if head.method != Method::Get {
-            return None;
-        }
-        match route {
-            Some(RouteKind::Scrape) if self.full_scrape && head.query.is_empty() => {
-                Some((Errand::FullScrape, &self.full_scrape_networks))
-            }
-            None if self.is_stats_path(head.path) => Some((Errand::Stats, &self.stats_networks)),
-            _ => None,
-        }
-    }
-
     /// Like opentracker's: any number of slashes before it.
     fn is_stats_path(&self, path: &str) -> bool {
         let path = path.trim_start_matches('/');
         self.stats_path.as_deref() == Some(path)
+    }
+}
+
+impl HttpSettings {
+    /// What a request is to be handed over for, and who may ask for it.
+    fn errand(&self, head: &Head<'_>, route: Route) -> Option<(Errand, &Networks)> {
+        let handover = &self.handover;
+        if head.method != Method::Get {
+            return None;
+        }
+        let is_full_scrape = match route {
+            Route::FullScrape => true,
+            Route::Scrape => self.dialect == Dialect::Karuta && !head.has_query,
+            Route::Unknown if handover.is_stats_path(head.path) => {
+                return Some((Errand::Stats, &handover.stats_networks));
+            }
+            _ => false,
+        };
+        (is_full_scrape && handover.full_scrape)
+            .then_some((Errand::FullScrape, &handover.full_scrape_networks))
     }
 }
 
