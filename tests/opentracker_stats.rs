@@ -294,7 +294,7 @@ fn in_the_dialect_of_opentracker() {
         ("/nothing", "404"),
         (&format!("/a?info_hash={hash}&compact=0"), "400"),
         (&format!("/a?info_hash={hash}&info_hash={hash}"), "400"),
-        (&format!("/a?info_hash={hash}&port=1"), "200"),
+        (&format!("/a?info_hash={hash}&port=1&left=0"), "200"),
     ] {
         assert_eq!(status(target), expected, "{target}");
     }
