@@ -202,7 +202,12 @@ impl HttpFrontend {
         };
         let counters = &self.stats.opentracker;
         match settings.lane.try_send(handed_over) {
-            Ok(()) => counters.handed_over.add(1),
+            Ok(()) => {
+                counters.handed_over.add(1);
+                // As far as this shard will know.
+                self.stats
+                    .reply(Protocol::Http, Action::Other, family, Outcome::Ok);
+            }
             Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => {
                 counters.handover_refused.add(1);
                 counters.http_error(HttpError::Server);
