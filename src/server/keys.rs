@@ -59,8 +59,8 @@ macro_rules! section {
 
 section!(
     settle_root, ROOT, Config, "",
-    live: [announce_interval, min_announce_interval],
-    restart: [metrics_addr, shards, state_file, state_interval, opentracker_state_file],
+    live: [announce_interval, min_announce_interval, state_interval],
+    restart: [metrics_addr, shards, state_file, opentracker_state_file],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
     apart: [http, udp, storage, prehooks, posthooks, notices],

@@ -177,7 +177,6 @@ impl Tracker {
             shards,
             metrics,
             surveys: desk,
-            keeper,
             state_stats,
             reloader: Reloader::new(Parts {
                 running: Mutex::new(config.clone()),
@@ -190,7 +189,9 @@ impl Tracker {
                 },
                 reloads,
                 clock,
+                state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
+            keeper,
             udp,
             http,
             metrics_addresses,
