@@ -1,6 +1,7 @@
 //! The configuration file: what is accepted, what is refused and in what words.
 
 use karuta::config::{Config, HttpConfig, Secret, Steering, UdpConfig};
+use karuta::protocol::Dialect;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -80,7 +81,9 @@ fn a_file_of_chihaya_is_accepted() {
         panic!("{:?}", config.notices());
     };
     assert!(notice.contains("shard_count is ignored"), "{notice}");
-    assert_eq!(config.warnings(), [""; 0]);
+    let warnings = config.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("http.real_ip_header: x-real-ip is believed from everybody"));
 }
 
 #[test]
@@ -186,7 +189,52 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             metrics_addr, shards, http, udp, storage, state_file, state_interval, opentracker_state_file, prehooks, posthooks",
+             announce_interval_spread, dialect, metrics_addr, shards, http, udp, storage, state_file, state_interval, \
+             opentracker_state_file, prehooks, posthooks",
+        ),
+    ]);
+}
+
+#[test]
+fn the_dialect_of_opentracker_brings_its_limits() {
+    let text = "{dialect: opentracker, announce_interval: 1620s, \
+                announce_interval_spread: 359s, \
+                http: {redirect_url: 'https://example.org/?a'}, udp: {}}";
+    let config = parse(text);
+    assert_eq!(config.dialect, Dialect::Opentracker);
+    assert_eq!(config.announce_interval_spread, Duration::from_secs(359));
+    assert_eq!(parse(&config.to_yaml()), config);
+    assert_eq!(config.warnings().len(), 1, "{:?}", config.warnings());
+    assert!(config.warnings()[0].contains("announce_interval_spread (32m59s)"));
+    let (http, udp) = (config.http.expect("on"), config.udp.expect("on"));
+    assert_eq!(http.redirect_url, "https://example.org/?a");
+    assert_eq!((http.default_numwant, http.max_numwant), (50, 200));
+    assert_eq!((udp.default_numwant, udp.max_numwant), (50, 200));
+    assert_eq!(
+        (http.max_scrape_infohashes, udp.max_scrape_infohashes),
+        (64, 75)
+    );
+    let config = parse("{dialect: opentracker, udp: {max_numwant: 20, max_scrape_infohashes: 3}}");
+    let udp = config.udp.expect("on");
+    assert_eq!((udp.default_numwant, udp.max_numwant), (20, 20));
+    assert_eq!(udp.max_scrape_infohashes, 3);
+    refuse_all(&[
+        (
+            "dialect: chihaya\nudp: {}",
+            "f:1:10: dialect: \"chihaya\" is not one of: karuta, opentracker",
+        ),
+        (
+            "announce_interval_spread: 25h\nudp: {}",
+            "f:1:27: announce_interval_spread: \"25h\" is out of range; use 0s to 24h",
+        ),
+        (
+            "udp: {max_scrape_infohashes: 75}",
+            "f:1:30: udp.max_scrape_infohashes: 75 is out of range; use a whole number from 1 to 74",
+        ),
+        (
+            "http: {redirect_url: \"a\\r\\nb\"}",
+            "f:1:22: http.redirect_url: \"a\\r\\nb\" is not a URL; write it without spaces, as \
+             \"https://example.org/\", and percent-encode what is not ASCII",
         ),
     ]);
 }
@@ -376,13 +424,104 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn what_is_not_supported_yet_says_so() {
+fn https_wants_all_its_keys() {
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/config.yaml");
+    let folder = env!("CARGO_MANIFEST_DIR");
     refuse_all(&[
         (
-            "http: {https_addr: ':443'}",
-            "f:1:20: http.https_addr: HTTPS is not supported yet; remove this, and put a proxy \
-             that speaks HTTPS in front",
+            "http:\n  https_addr: ':443'\n",
+            "f:2:15: http.https_addr: needs tls_cert_path too: HTTPS does not work without\n\
+             f:2:15: http.https_addr: needs tls_key_path too: HTTPS does not work without",
         ),
+        (
+            &format!("http: {{https_addr: ':443', tls_cert_path: {here}}}"),
+            "f:1:20: http.https_addr: needs tls_key_path too: HTTPS does not work without",
+        ),
+        (
+            "http:\n  tls_cert_path: a.pem\n  tls_key_path: ''\n",
+            "f:2:18: http.tls_cert_path: is given but https_addr is not; add that or remove this",
+        ),
+        (
+            &format!(
+                "http:\n  https_addr: ':443'\n  tls_cert_path: {folder}\n  tls_key_path: {here}/no\n"
+            ),
+            &format!(
+                "f:3:18: http.tls_cert_path: {folder:?} is a directory; name a file in PEM form"
+            ),
+        ),
+        (
+            &format!(
+                "http:\n  https_addr: ':443'\n  tls_cert_path: {here}\n  tls_key_path: {folder}/no\n"
+            ),
+            &format!(
+                "f:4:17: http.tls_key_path: \"{folder}/no\" does not exist; name a file in PEM form"
+            ),
+        ),
+        (
+            &format!(
+                "http: {{addr: '[::1]:80', https_addr: '[::1]:80', tls_cert_path: {here}, \
+                 tls_key_path: {here}}}"
+            ),
+            "f:1:38: http.https_addr: [::1]:80 is also in http.addr; choose another port",
+        ),
+        (
+            &format!(
+                "metrics_addr: '[::1]:80'\nhttp: {{https_addr: '[::1]:80', \
+                 tls_cert_path: {here}, tls_key_path: {here}}}"
+            ),
+            "f:1:15: metrics_addr: [::1]:80 is also in http.https_addr; choose another port",
+        ),
+    ]);
+    // Without plain HTTP, and read back from what is shown.
+    let text = format!(
+        "http: {{addr: '', https_addr: '[::1]:443', tls_cert_path: {here}, tls_key_path: {here}}}"
+    );
+    let config = parse(&text);
+    let http = config.http.as_ref().expect("on");
+    assert_eq!((http.addr.len(), http.https_addr.len()), (0, 1));
+    assert_eq!(parse(&config.to_yaml()), config);
+    assert_eq!(parse("http: {addr: ''}\nudp: {}").http, None);
+}
+
+#[test]
+fn proxies_are_subnets() {
+    refuse_all(&[
+        (
+            "http: {trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]}",
+            "f:1:38: http.trusted_proxies[1]: \"10.0.0.1/8\" has bits set behind the first 8; clear \
+             them or lengthen the prefix",
+        ),
+        (
+            "http: {trusted_proxies: haproxy}",
+            "f:1:25: http.trusted_proxies: \"haproxy\" is not a subnet; write it as \
+             \"192.0.2.0/24\"",
+        ),
+    ]);
+    let text = "http: {trusted_proxies: ['::1', 10.0.0.0/8], proxy_protocol: on}";
+    let config = parse(text);
+    let http = config.http.as_ref().expect("on");
+    assert_eq!(http.trusted_proxies.len(), 2);
+    assert!(http.proxy_protocol);
+    assert_eq!(parse(&config.to_yaml()), config);
+    for (text, warning) in [
+        (
+            "http: {proxy_protocol: true}",
+            "http.proxy_protocol is believed from everybody",
+        ),
+        (
+            "http: {trusted_proxies: ['::1']}",
+            "http.trusted_proxies has no effect",
+        ),
+    ] {
+        let warnings = parse(text).warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with(warning), "{warnings:?}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_yet_says_so() {
+    refuse_all(&[
         (
             "udp: {}\nstorage: {name: redis, config: {redis_broker: x}}",
             "f:2:17: storage.name: \"redis\" is not supported yet; use \"memory\"",

@@ -11,8 +11,8 @@
 //! nearest known key.
 //!
 //! Invariants: a [`Config`] that was loaded keeps every range and rule that its
-//! fields name. Nothing is read but the file that was named. Secrets are never
-//! printed.
+//! fields name. Nothing is read but the file that was named (whether others
+//! exist is looked at). Secrets are never printed.
 //!
 //! Left to others: whether an address can be bound, and what hooks do.
 
@@ -20,7 +20,9 @@ mod address;
 mod duration;
 mod error;
 mod hooks;
+mod http_rules;
 mod locate;
+mod prefix;
 mod reader;
 mod rules;
 mod settings;
@@ -29,6 +31,8 @@ mod state;
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
 pub(crate) use hooks::{KnownHook, read_options};
+pub use prefix::Prefix;
+pub(crate) use prefix::mask as prefix_mask;
 pub(crate) use reader::{Section, Whole};
 pub use settings::{
     Config, HttpConfig, MemoryConfig, Secret, Steering, StorageConfig, StorageName, UdpConfig,
@@ -112,12 +116,18 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let lifetime = self.storage.config.peer_lifetime;
-        if lifetime < self.announce_interval {
+        let spread = self.announce_interval_spread;
+        let interval = self.announce_interval + spread;
+        if lifetime < interval {
+            let with = match spread.is_zero() {
+                true => "",
+                false => " with announce_interval_spread",
+            };
             warnings.push(format!(
-                "storage.config.peer_lifetime ({}) is shorter than announce_interval ({}): \
+                "storage.config.peer_lifetime ({}) is shorter than announce_interval{with} ({}): \
                  peers are forgotten before they announce again",
                 duration::format(lifetime),
-                duration::format(self.announce_interval),
+                duration::format(interval),
             ));
         }
         let has_statedump = !self.opentracker_state_file.as_os_str().is_empty();
@@ -137,6 +147,7 @@ impl Config {
                 ));
             }
         }
+        warnings.extend(self.http.iter().flat_map(http_rules::warnings));
         warnings
     }
 

@@ -2,9 +2,11 @@
 //! concern several keys.
 
 use super::hooks::{HookConfig, KnownHook, POSTHOOKS, PREHOOKS};
+use super::http_rules;
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
+use crate::protocol::Dialect;
 use crate::protocol::http::Routes;
 use serde_yaml::Value;
 use std::time::Duration;
@@ -63,15 +65,28 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
             "is longer than announce_interval; lower it or raise that",
         );
     }
+    let spread = &mut config.announce_interval_spread;
+    let up_to_a_day = Duration::ZERO..=DAY;
+    root.duration(
+        "announce_interval_spread",
+        up_to_a_day,
+        Whole::Seconds,
+        spread,
+    );
+    let dialects = [
+        ("karuta", Dialect::Karuta),
+        ("opentracker", Dialect::Opentracker),
+    ];
+    root.choice("dialect", &dialects, &mut config.dialect);
     root.addresses("metrics_addr", &mut config.metrics_addr);
     root.integer("shards", 0..=1024, &mut config.shards);
 
     if let Some(mut section) = root.section("http") {
-        config.http = read_http(&mut section, &mut config.notices);
+        config.http = read_http(&mut section, config.dialect, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("udp") {
-        config.udp = read_udp(&mut section, &mut config.notices);
+        config.udp = read_udp(&mut section, config.dialect, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("storage") {
@@ -89,22 +104,30 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
             root.file()
                 .report(Vec::new(), Part::Value, message.to_owned());
         }
-        let http = config.http.as_ref().map(|http| http.addr.as_slice());
-        let shared = |address: &&_| http.unwrap_or_default().contains(address);
-        let mut metrics = config
-            .metrics_addr
-            .iter()
-            .filter(|address| address.port() != 0);
-        if let Some(address) = metrics.find(shared) {
-            let message = format!("{address} is also in http.addr; choose another port");
-            root.refuse("metrics_addr", &message);
+        for (key, addresses) in config.http.iter().flat_map(|http| {
+            let (http, https) = (&http.addr, &http.https_addr);
+            [("http.addr", http), ("http.https_addr", https)]
+        }) {
+            let shared = |address: &&_| addresses.contains(address);
+            let mut metrics = config
+                .metrics_addr
+                .iter()
+                .filter(|address| address.port() != 0);
+            if let Some(address) = metrics.find(shared) {
+                let message = format!("{address} is also in {key}; choose another port");
+                root.refuse("metrics_addr", &message);
+            }
         }
     }
 }
 
 /// `None` if the section turns the frontend off (Chihaya: an empty `addr`).
-fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<HttpConfig> {
-    let mut http = HttpConfig::default();
+fn read_http(
+    section: &mut Section<'_>,
+    dialect: Dialect,
+    notices: &mut Vec<String>,
+) -> Option<HttpConfig> {
+    let mut http = HttpConfig::in_dialect(dialect);
     let timeout = Duration::from_millis(1)..=HOUR;
     let is_on = read_listen_addresses(section, &mut http.addr);
     section.duration(
@@ -127,7 +150,7 @@ fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<Htt
     }
     read_routes(section, &mut http);
     section.boolean("allow_ip_spoofing", &mut http.allow_ip_spoofing);
-    read_header_name(section, "real_ip_header", &mut http.real_ip_header);
+    http_rules::read_proxies(section, &mut http);
     read_numwants(section, &mut http.max_numwant, &mut http.default_numwant);
     section.integer(
         "max_scrape_infohashes",
@@ -141,13 +164,21 @@ fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<Htt
         &mut http.max_request_bytes,
     );
     section.boolean("external_ip", &mut http.external_ip);
-    refuse_tls(section);
-    is_on.then_some(http)
+    read_redirect_url(section, &mut http.redirect_url);
+    if !is_on {
+        http.addr.clear();
+    }
+    http_rules::read_https(section, &mut http);
+    (is_on || !http.https_addr.is_empty()).then_some(http)
 }
 
 /// `None` if the section turns the frontend off (Chihaya: an empty `addr`).
-fn read_udp(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<UdpConfig> {
-    let mut udp = UdpConfig::default();
+fn read_udp(
+    section: &mut Section<'_>,
+    dialect: Dialect,
+    notices: &mut Vec<String>,
+) -> Option<UdpConfig> {
+    let mut udp = UdpConfig::in_dialect(dialect);
     let is_on = read_listen_addresses(section, &mut udp.addr);
     let skew = Duration::ZERO..=3 * MINUTE;
     section.duration(
@@ -167,7 +198,10 @@ fn read_udp(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<UdpC
     read_numwants(section, &mut udp.max_numwant, &mut udp.default_numwant);
     section.integer(
         "max_scrape_infohashes",
-        1..=74,
+        1..=match dialect {
+            Dialect::Karuta => 74,
+            Dialect::Opentracker => 75,
+        },
         &mut udp.max_scrape_infohashes,
     );
     let steerings = [("kernel", Steering::Kernel), ("off", Steering::Off)];
@@ -339,7 +373,7 @@ fn read_routes(section: &mut Section<'_>, http: &mut HttpConfig) {
 }
 
 /// Takes the name of an HTTP header (RFC 9110, 5.1: a token), or nothing.
-fn read_header_name(section: &mut Section<'_>, key: &'static str, into: &mut String) {
+pub(super) fn read_header_name(section: &mut Section<'_>, key: &'static str, into: &mut String) {
     let Some(name) = section.text(key) else {
         return;
     };
@@ -352,18 +386,20 @@ fn read_header_name(section: &mut Section<'_>, key: &'static str, into: &mut Str
     }
 }
 
-/// Takes Chihaya's keys for HTTPS, which must be empty.
-fn refuse_tls(section: &mut Section<'_>) {
-    for key in ["https_addr", "tls_cert_path", "tls_key_path"] {
-        if section
-            .take(key)
-            .is_some_and(|value| value.as_str() != Some(""))
-        {
-            section.refuse(
-                key,
-                "HTTPS is not supported yet; remove this, and put a proxy that speaks HTTPS in front",
-            );
-        }
+/// Takes where `GET /` leads: it becomes a header field (RFC 9110, 10.2.2).
+fn read_redirect_url(section: &mut Section<'_>, into: &mut String) {
+    const KEY: &str = "redirect_url";
+    let Some(url) = section.text(KEY) else {
+        return;
+    };
+    if url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        *into = url.to_owned();
+    } else {
+        let message = format!(
+            "{url:?} is not a URL; write it without spaces, as \"https://example.org/\", and \
+             percent-encode what is not ASCII"
+        );
+        section.refuse(KEY, &message);
     }
 }
 

@@ -5,7 +5,9 @@
 //! was loaded is therefore valid, one that was built by hand need not be.
 
 use super::hooks::HookConfig;
+use super::prefix::Prefix;
 use super::{address, duration};
+use crate::protocol::Dialect;
 use serde::Serialize;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,6 +26,12 @@ pub struct Config {
     /// `announce_interval`, default 15m.
     #[serde(serialize_with = "duration::serialize")]
     pub min_announce_interval: Duration,
+    /// How much later than that a reply may say: each says `announce_interval`
+    /// and a random part of this. Whole seconds, 0s to 24h, default 0s.
+    #[serde(serialize_with = "duration::serialize")]
+    pub announce_interval_spread: Duration,
+    /// Whose manners the tracker has. Default `karuta`.
+    pub dialect: Dialect,
     /// Where metrics are served over HTTP; empty means nowhere. Default
     /// 127.0.0.1:6880.
     #[serde(serialize_with = "address::serialize")]
@@ -59,10 +67,19 @@ pub struct Config {
 /// The HTTP frontend (BEP 3, 7, 23, 24, 48).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HttpConfig {
-    /// Where to listen. At least one; default all IPv4 and all IPv6 addresses
-    /// on port 6969. Port 0 lets the kernel choose.
+    /// Where to listen. At least one here or in `https_addr`; default all IPv4
+    /// and all IPv6 addresses on port 6969. Port 0 lets the kernel choose.
     #[serde(serialize_with = "address::serialize")]
     pub addr: Vec<SocketAddr>,
+    /// Where to listen for HTTPS. Default none.
+    #[serde(serialize_with = "address::serialize")]
+    pub https_addr: Vec<SocketAddr>,
+    /// The file with the certificate and its chain, in PEM form. Empty without
+    /// `https_addr`.
+    pub tls_cert_path: PathBuf,
+    /// The file with the certificate's private key, in PEM form (PKCS #8, SEC1
+    /// or PKCS #1). Empty without `https_addr`.
+    pub tls_key_path: PathBuf,
     /// How long a client may take to send one request. 1ms to 1h, default 5s.
     #[serde(serialize_with = "duration::serialize")]
     pub read_timeout: Duration,
@@ -87,6 +104,12 @@ pub struct HttpConfig {
     /// The header in which a proxy in front passes the client's address; empty
     /// means no such header is read. Default empty. Compare without case.
     pub real_ip_header: String,
+    /// The proxies whose word is taken, by `real_ip_header` and by the PROXY
+    /// protocol; empty means everybody's. Default empty.
+    pub trusted_proxies: Vec<Prefix>,
+    /// Whether every connection begins with a header of the PROXY protocol,
+    /// version 1 or 2. Default false.
+    pub proxy_protocol: bool,
     /// Most peers in one reply. 1 to 2000, default 100.
     pub max_numwant: u32,
     /// Peers in one reply when the client does not say. 0 to `max_numwant`,
@@ -102,6 +125,8 @@ pub struct HttpConfig {
     /// Whether replies tell the client its own address (`external ip`,
     /// BEP 24). Default false.
     pub external_ip: bool,
+    /// Where `GET /` leads (302); empty means to a page of ours. Default empty.
+    pub redirect_url: String,
 }
 
 /// The UDP frontend (BEP 15, 41).
@@ -130,7 +155,8 @@ pub struct UdpConfig {
     /// Peers in one reply when the client does not say. 0 to `max_numwant`,
     /// default 50.
     pub default_numwant: u32,
-    /// Most info hashes answered in one scrape. 1 to 74 (BEP 15), default 50.
+    /// Most info hashes answered in one scrape. 1 to 74 (BEP 15), default 50;
+    /// in opentracker's dialect 1 to 75, default 75.
     pub max_scrape_infohashes: usize,
     /// Whether the kernel hands each packet to the shard that owns its info
     /// hash. Default `kernel`.
@@ -272,6 +298,8 @@ impl Config {
         Self {
             announce_interval: Duration::from_secs(30 * 60),
             min_announce_interval: Duration::from_secs(15 * 60),
+            announce_interval_spread: Duration::ZERO,
+            dialect: Dialect::Karuta,
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
             http: None,
@@ -291,6 +319,9 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             addr: every_address(6969),
+            https_addr: Vec::new(),
+            tls_cert_path: PathBuf::new(),
+            tls_key_path: PathBuf::new(),
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(5),
             enable_keepalive: false,
@@ -300,12 +331,15 @@ impl Default for HttpConfig {
             scrape_routes: vec!["/scrape".to_owned()],
             allow_ip_spoofing: false,
             real_ip_header: String::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             max_numwant: 100,
             default_numwant: 50,
             max_scrape_infohashes: 50,
             max_connections: 8192,
             max_request_bytes: 8192,
             external_ip: false,
+            redirect_url: String::new(),
         }
     }
 }
@@ -326,6 +360,36 @@ impl Default for UdpConfig {
             max_packet_bytes_ipv6: 1232,
             receive_buffer_bytes: 4 << 20,
             send_buffer_bytes: 4 << 20,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// The defaults where the tracker has these manners: in opentracker's, the
+    /// limits are opentracker's.
+    pub(super) fn in_dialect(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Karuta => Self::default(),
+            Dialect::Opentracker => Self {
+                max_numwant: 200,
+                max_scrape_infohashes: 64,
+                ..Self::default()
+            },
+        }
+    }
+}
+
+impl UdpConfig {
+    /// The defaults where the tracker has these manners: in opentracker's, the
+    /// limits are opentracker's.
+    pub(super) fn in_dialect(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Karuta => Self::default(),
+            Dialect::Opentracker => Self {
+                max_numwant: 200,
+                max_scrape_infohashes: 75,
+                ..Self::default()
+            },
         }
     }
 }

@@ -59,7 +59,10 @@ macro_rules! section {
 
 section!(
     settle_root, ROOT, Config, "",
-    live: [announce_interval, min_announce_interval, state_interval],
+    live: [
+        announce_interval, min_announce_interval, announce_interval_spread, dialect,
+        state_interval
+    ],
     restart: [metrics_addr, shards, state_file, opentracker_state_file],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
@@ -70,12 +73,14 @@ section!(
     settle_http, HTTP, HttpConfig, "http.",
     live: [
         read_timeout, write_timeout, enable_keepalive, idle_timeout, announce_routes,
-        scrape_routes, allow_ip_spoofing, real_ip_header, max_numwant, default_numwant,
-        max_scrape_infohashes, max_connections, max_request_bytes, external_ip
+        scrape_routes, allow_ip_spoofing, real_ip_header, trusted_proxies, proxy_protocol,
+        max_numwant, default_numwant, max_scrape_infohashes, max_connections, max_request_bytes,
+        external_ip, redirect_url
     ],
-    restart: [addr],
+    restart: [addr, https_addr],
     no_effect: [enable_request_timing],
-    apart: [],
+    // The files of HTTPS follow below.
+    apart: [tls_cert_path, tls_key_path],
 );
 
 section!(
@@ -105,12 +110,18 @@ section!(
     apart: [],
 );
 
+/// The files of HTTPS, which are read by none of the shards.
+const HTTPS: &[(&str, Reach)] = &[
+    ("http.tls_cert_path", Reach::Live),
+    ("http.tls_key_path", Reach::Live),
+];
+
 /// The lists of hooks, which change as a whole.
 const HOOKS: &[(&str, Reach)] = &[("prehooks", Reach::Live), ("posthooks", Reach::Live)];
 
 /// Every key with its path, such as `storage.config.max_peers`.
 pub fn keys() -> impl Iterator<Item = (&'static str, Reach)> {
-    [ROOT, HTTP, UDP, STORAGE, MEMORY, HOOKS]
+    [ROOT, HTTP, HTTPS, UDP, STORAGE, MEMORY, HOOKS]
         .into_iter()
         .flatten()
         .copied()
@@ -122,7 +133,7 @@ pub(super) fn settle(running: &Config, next: &mut Config) -> Report {
     let mut report = Report::default();
     settle_root(running, next, &mut report);
     settle_frontend(
-        ("http", settle_http),
+        ("http", settle_http_and_https),
         &running.http,
         &mut next.http,
         &mut report,
@@ -148,6 +159,23 @@ pub(super) fn settle(running: &Config, next: &mut Config) -> Report {
         }
     }
     report
+}
+
+/// Other files can be served while HTTPS runs. It cannot be turned on or off.
+fn settle_http_and_https(running: &HttpConfig, next: &mut HttpConfig, report: &mut Report) {
+    let is_on = |http: &HttpConfig| !http.https_addr.is_empty();
+    if is_on(running) && is_on(next) {
+        if running.tls_cert_path != next.tls_cert_path {
+            report.changed.push("http.tls_cert_path");
+        }
+        if running.tls_key_path != next.tls_key_path {
+            report.changed.push("http.tls_key_path");
+        }
+    } else {
+        next.tls_cert_path.clone_from(&running.tls_cert_path);
+        next.tls_key_path.clone_from(&running.tls_key_path);
+    }
+    settle_http(running, next, report);
 }
 
 /// A frontend cannot be turned on or off: its sockets are bound at the start.
@@ -180,6 +208,14 @@ mod tests {
 
     /// Another value for each key that a reload changes.
     const OTHER: &[(&str, &str)] = &[
+        ("announce_interval_spread", "announce_interval_spread: 5s"),
+        // Without the limits that come with it.
+        (
+            "dialect",
+            "dialect: opentracker\n\
+             http: {max_numwant: 100, max_scrape_infohashes: 50}\n\
+             udp: {max_numwant: 100, max_scrape_infohashes: 50}",
+        ),
         ("announce_interval", "announce_interval: 20m"),
         ("min_announce_interval", "min_announce_interval: 10m"),
         ("http.read_timeout", "http: {read_timeout: 1s}"),
@@ -190,6 +226,11 @@ mod tests {
         ("http.scrape_routes", "http: {scrape_routes: [/s]}"),
         ("http.allow_ip_spoofing", "http: {allow_ip_spoofing: true}"),
         ("http.real_ip_header", "http: {real_ip_header: X-Real-IP}"),
+        (
+            "http.trusted_proxies",
+            "http: {trusted_proxies: ['10.0.0.0/8']}",
+        ),
+        ("http.proxy_protocol", "http: {proxy_protocol: true}"),
         ("http.max_numwant", "http: {max_numwant: 60}"),
         ("http.default_numwant", "http: {default_numwant: 7}"),
         (
@@ -199,6 +240,7 @@ mod tests {
         ("http.max_connections", "http: {max_connections: 7}"),
         ("http.max_request_bytes", "http: {max_request_bytes: 4096}"),
         ("http.external_ip", "http: {external_ip: true}"),
+        ("http.redirect_url", "http: {redirect_url: x}"),
         ("udp.max_clock_skew", "udp: {max_clock_skew: 40s}"),
         (
             "udp.private_key",
@@ -253,7 +295,8 @@ mod tests {
     fn config(text: &str) -> Config {
         let mut whole = text.to_owned();
         for frontend in ["http", "udp"] {
-            if !text.starts_with(&format!("{frontend}:")) {
+            let section = format!("{frontend}:");
+            if !text.lines().any(|line| line.starts_with(&section)) {
                 whole += &format!("\n{frontend}: {{}}");
             }
         }
@@ -281,7 +324,12 @@ mod tests {
             }
         }
         let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
-        let missing = keys().filter(|(key, reach)| *reach == Reach::Live && !tried.contains(key));
+        // The files of HTTPS and the saves of the state are no shard's matter: see
+        // tests/https.rs and tests/state.rs.
+        let elsewhere = |key: &str| key.starts_with("http.tls_") || key == "state_interval";
+        let missing = keys().filter(|(key, reach)| {
+            *reach == Reach::Live && !tried.contains(key) && !elsewhere(key)
+        });
         assert_eq!(missing.count(), 0, "a live key has no other value here");
     }
 
