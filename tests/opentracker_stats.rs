@@ -560,6 +560,41 @@ fn clients_that_leave_or_do_not_read_hold_up_nobody() {
 }
 
 #[test]
+fn a_reload_turns_it_on_and_off() {
+    let mut config = support::config(2);
+    let server = Server::start(&config);
+    let fill = |port| {
+        let mut client = Udp::new(server.udp(V4));
+        client.announce(&Announce::leecher(hash(1), port));
+        client.announce(&Announce::leecher(hash(1), port));
+    };
+    fill(1);
+    assert_eq!(get(server.http(V4), "/numbers").status, 404);
+    let http = config.http.as_mut().expect("on");
+    http.stats_path = "numbers".to_owned();
+    http.full_scrape = true;
+    server.reload(&config).expect("a reload");
+    fill(2);
+    let renewals = ask(&server, "/numbers?mode=renew").text();
+    assert!(
+        renewals.starts_with("00 1\n"),
+        "counted from now on: {renewals}"
+    );
+    assert!(
+        ask(&server, "/scrape")
+            .unchunked()
+            .starts_with(b"d5:filesd20:")
+    );
+    let http = config.http.as_mut().expect("on");
+    http.stats_path.clear();
+    http.full_scrape = false;
+    server.reload(&config).expect("a reload");
+    assert_eq!(get(server.http(V4), "/numbers").status, 404);
+    let refused = get(server.http(V4), "/scrape").failure();
+    assert!(refused.contains("info_hash"), "{refused}");
+}
+
+#[test]
 fn a_mistaken_announce_url_is_told_so() {
     let server = serving(2, |_| {});
     let target = Announce::leecher(hash(1), 1)
