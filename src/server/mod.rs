@@ -5,6 +5,7 @@
 //! in use is an error before anything runs, and the kernel's steering program
 //! names sockets by the order in which their group was bound.
 
+mod privileges;
 mod settings;
 mod sockets;
 
@@ -93,6 +94,7 @@ impl Tracker {
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
         let metrics_listeners = bind_metrics(config)?;
+        privileges::give_up(config)?;
 
         let bells = (0..shards)
             .map(|_| Bell::new().map(Arc::new))
