@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::control::background::Background;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
+use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::SignalListener;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
@@ -445,13 +446,22 @@ fn start_shard(
 /// # Errors
 /// What kept it from starting, or the failure that ended it.
 pub fn run(config: &Config) -> Result<(), StartError> {
+    // In reach only until the root directory is given up.
+    let manager = Arc::new(ServiceManager::of_environment());
     let tracker = Tracker::start(config)?;
     let stopper = tracker.stopper();
-    let signals = SignalListener::start(move || stopper.stop())
+    let told = manager.clone();
+    let stop = move || {
+        told.stopping();
+        stopper.stop();
+    };
+    let signals = SignalListener::start(stop)
         .map_err(|error| StartError(format!("cannot listen for signals: {error}")))?;
+    let attendant = Attendant::start(manager, tracker.stats.clone())
+        .map_err(|error| out_of("threads", &error))?;
     tracker.report();
     let result = tracker.wait();
-    drop(signals);
+    drop((signals, attendant));
     if result.is_ok() {
         log::info!("stopped");
     }
