@@ -361,7 +361,10 @@ fn expand(mut names: Vec<String>) -> Option<BTreeSet<String>> {
 /// Every call that a tracker makes from start to end, by strace.
 fn calls(config: &str) -> BTreeSet<String> {
     let folder = Folder::new();
-    let config = folder.file("karuta.yaml", config);
+    let text: String = hash(1).iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = folder.file("allowed", &format!("{text}\n"));
+    let config = config.replace("LIST", list.to_str().expect("UTF-8"));
+    let config = folder.file("karuta.yaml", &config);
     let trace = folder.path().join("trace");
     let tracker = program();
     let mut command = Command::new("strace");
@@ -404,7 +407,8 @@ fn calls(config: &str) -> BTreeSet<String> {
 fn a_running_tracker_makes_no_call_that_is_forbidden() {
     let calls = calls(
         "shards: 2\nmetrics_addr: 127.0.0.1:0\n\
-         udp: {addr: '127.0.0.1:0'}\nhttp: {addr: '127.0.0.1:0', enable_keepalive: true}\n",
+         udp: {addr: '127.0.0.1:0'}\nhttp: {addr: '127.0.0.1:0', enable_keepalive: true}\n\
+         prehooks: [{name: torrent approval, options: {whitelist_file: LIST}}]\n",
     );
     for expected in [
         "io_uring_setup",

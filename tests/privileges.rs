@@ -9,6 +9,7 @@ use karuta::bittorrent::AddressFamily;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -71,6 +72,8 @@ fn is_nobody(id: u32, user: u32, group: u32, groups: &str) {
         assert_eq!(status["NoNewPrivs"], "1", "{name}");
         threads += 1;
     }
+    let own = fs::metadata(format!("/proc/{id}/fd")).expect("its files");
+    assert_eq!(own.uid(), user, "it may see what it has open");
     // The main thread, two shards, signals and metrics.
     assert!(threads >= 4, "{threads}");
 }
