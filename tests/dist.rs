@@ -413,6 +413,7 @@ fn a_running_tracker_makes_no_call_that_is_forbidden() {
     for expected in [
         "io_uring_setup",
         "io_uring_enter",
+        "inotify_add_watch",
         "recvmmsg",
         "sendmmsg",
         "accept4",
