@@ -1,10 +1,11 @@
-//! What a service manager hears of the program: ready, alive, stopping.
+//! What a service manager hears of the program: ready, alive, reloading,
+//! stopping.
 
 mod support;
 
 use std::os::unix::net::UnixDatagram;
-use support::WATCHDOG;
 use support::program::{Folder, Program, program};
+use support::{Announce, Udp, WATCHDOG, hash};
 
 fn hear(socket: &UnixDatagram) -> String {
     let mut buffer = [0; 256];
@@ -41,12 +42,22 @@ fn it_hears_when_the_tracker_is_ready_alive_and_stopping() {
     for _ in 0..3 {
         assert_eq!(hear(&socket), "WATCHDOG=1");
     }
-    process.signal("TERM");
-    let mut last = hear(&socket);
-    while last == "WATCHDOG=1" {
-        last = hear(&socket);
+    let next = || loop {
+        let word = hear(&socket);
+        if word != "WATCHDOG=1" {
+            return word;
+        }
+    };
+    // Well or not, a reload ends.
+    for text in [KEYS, "nonsense"] {
+        folder.file("karuta.yaml", text);
+        process.signal("HUP");
+        let word = next();
+        assert!(word.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{word}");
+        assert_eq!(next(), "READY=1");
     }
-    assert_eq!(last, "STOPPING=1");
+    process.signal("TERM");
+    assert_eq!(next(), "STOPPING=1");
     assert_eq!(process.end().0.code(), Some(0));
 }
 
@@ -67,10 +78,21 @@ fn it_hears_from_below_a_new_root_too() {
     let mut process = Program::start(
         program()
             .arg("--config")
-            .arg(config)
+            .arg(&config)
             .env("NOTIFY_SOCKET", folder.path().join("notify")),
     );
     assert_eq!(hear(&socket), "READY=1\nSTATUS=Serving on 2 shards");
+    // A reload looks for the file at the same path below the new root.
+    let copy = root
+        .path()
+        .join(config.strip_prefix("/").expect("absolute"));
+    std::fs::create_dir_all(copy.parent().expect("a folder")).expect("folders");
+    std::fs::write(copy, format!("announce_interval: 20m\n{keys}")).expect("write");
+    process.signal("HUP");
+    assert!(hear(&socket).starts_with("RELOADING=1\n"));
+    assert_eq!(hear(&socket), "READY=1");
+    let reply = Udp::new(process.udp).announce(&Announce::leecher(hash(1), 1));
+    assert_eq!(reply.interval, 1200);
     process.signal("TERM");
     assert_eq!(hear(&socket), "STOPPING=1");
     assert_eq!(process.end().0.code(), Some(0));

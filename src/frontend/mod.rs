@@ -7,6 +7,7 @@
 pub mod desk;
 pub mod http;
 pub mod udp;
+pub mod update;
 pub mod worker;
 
 use crate::hook::Moment;
