@@ -134,6 +134,15 @@ impl UdpFrontend {
         self.endpoints.iter().map(|endpoint| &endpoint.socket)
     }
 
+    /// The socket of this number.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn socket(&self, endpoint: usize) -> &UdpSocket {
+        &self.endpoints[endpoint].socket
+    }
+
     /// Receives one batch on the socket of this number and answers it; returns
     /// how many datagrams it had.
     ///
