@@ -69,7 +69,9 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
     super::identity::read(root, config);
 
     if let Some(mut section) = root.section("http") {
-        config.http = read_http(&mut section, &mut config.notices);
+        // Below another root, paths are not yet what they will be.
+        let in_sight = config.chroot.is_empty();
+        config.http = read_http(&mut section, in_sight, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("udp") {
@@ -108,7 +110,11 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
 }
 
 /// `None` if the section turns the frontend off (Chihaya: an empty `addr`).
-fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<HttpConfig> {
+fn read_http(
+    section: &mut Section<'_>,
+    in_sight: bool,
+    notices: &mut Vec<String>,
+) -> Option<HttpConfig> {
     let mut http = HttpConfig::default();
     let timeout = Duration::from_millis(1)..=HOUR;
     let is_on = read_listen_addresses(section, &mut http.addr);
@@ -149,7 +155,7 @@ fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<Htt
     if !is_on {
         http.addr.clear();
     }
-    http_rules::read_https(section, &mut http);
+    http_rules::read_https(section, in_sight, &mut http);
     (is_on || !http.https_addr.is_empty()).then_some(http)
 }
 
