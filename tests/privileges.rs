@@ -9,7 +9,7 @@ use karuta::bittorrent::AddressFamily;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -154,10 +154,13 @@ fn below_a_new_root_it_serves_and_reads_its_lists() {
     let certificate = parameters.self_signed(&key).expect("a certificate");
     folder.file("certificate.pem", &certificate.pem());
     let key = folder.file("key.pem", &key.serialize_pem());
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("a folder");
+    chown(&state, Some(USER), Some(GROUP)).expect("chown");
     let config = outside.file(
         "karuta.yaml",
         &format!(
-            "shards: 2\nmetrics_addr: 127.0.0.1:0\nuser: '{USER}'\ngroup: '{GROUP}'\nchroot: {}\n\
+            "state_file: /state/karuta\nshards: 2\nmetrics_addr: 127.0.0.1:0\nuser: '{USER}'\ngroup: '{GROUP}'\nchroot: {}\n\
              udp: {{addr: '127.0.0.1:0'}}\nhttp:\n  addr: '127.0.0.1:0'\n  \
              https_addr: '127.0.0.1:0'\n  tls_cert_path: /certificate.pem\n  \
              tls_key_path: /key.pem\n\
@@ -179,6 +182,8 @@ fn below_a_new_root_it_serves_and_reads_its_lists() {
     );
     process.signal("TERM");
     assert_eq!(process.end().0.code(), Some(0));
+    let saved = fs::metadata(state.join("karuta")).expect("its state");
+    assert_eq!(saved.uid(), USER);
 
     // Paths are below the new root, and read as the user, from the first time on.
     let refused = |word: &str| {

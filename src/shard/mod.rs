@@ -7,7 +7,9 @@
 pub mod exchange;
 pub mod families;
 pub mod owner;
+mod restore;
 pub mod stats;
+pub mod survey;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
