@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod metrics_server;
 pub mod opentracker_stats;
 pub mod reloads;
+pub mod service_manager;
 pub mod signals;

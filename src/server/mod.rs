@@ -7,6 +7,7 @@
 
 mod https;
 mod keys;
+mod privileges;
 mod reload;
 mod settings;
 mod sockets;
@@ -17,6 +18,7 @@ use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
 use crate::control::reloads::Reloads;
+use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::HeldSignals;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
@@ -113,6 +115,7 @@ impl Tracker {
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
         let metrics_listeners = bind_metrics(config)?;
+        privileges::give_up(config)?;
 
         let bells = (0..shards)
             .map(|_| Bell::new().map(Arc::new))
@@ -532,16 +535,25 @@ fn start_shard(
 pub fn run(config: &Config, source: Option<ConfigSource>) -> Result<(), StartError> {
     let deaf = |error| StartError(format!("cannot listen for signals: {error}"));
     let signals = HeldSignals::hold().map_err(deaf)?;
+    // In reach only until the root directory is given up.
+    let manager = Arc::new(ServiceManager::of_environment());
     let tracker = Tracker::start(config)?;
     let stopper = tracker.stopper();
-    let orders =
-        Orders::start(tracker.reloader(), source).map_err(|error| out_of("threads", &error))?;
+    let orders = Orders::start(tracker.reloader(), source, manager.clone())
+        .map_err(|error| out_of("threads", &error))?;
+    let told = manager.clone();
+    let stop = move || {
+        told.stopping();
+        stopper.stop();
+    };
     let signals = signals
-        .listen(move || stopper.stop(), move || orders.reload())
+        .listen(stop, move || orders.reload())
         .map_err(deaf)?;
+    let attendant = Attendant::start(manager, tracker.stats.clone())
+        .map_err(|error| out_of("threads", &error))?;
     tracker.report();
     let result = tracker.wait();
-    drop(signals);
+    drop((signals, attendant));
     if result.is_ok() {
         log::info!("stopped");
     }
