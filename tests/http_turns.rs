@@ -4,6 +4,7 @@
 
 use karuta::frontend::Client;
 use karuta::frontend::desk::{Desk, Lanes};
+use karuta::frontend::http::handover::{HandoverSettings, Networks};
 use karuta::frontend::http::{ConnectionToken, HttpFrontend, HttpSettings, Listener, Turn};
 use karuta::protocol::Dialect;
 use karuta::protocol::http::{NumWantLimits, Routes};
@@ -79,6 +80,7 @@ impl Bench {
             peer_ids: false,
             max_peers: 0,
             max_swarms: 0,
+            opentracker_statistics: false,
         };
         Self {
             http: HttpFrontend::new(http_settings(), listeners, stats.clone()),
@@ -203,6 +205,14 @@ fn http_settings() -> HttpSettings {
         max_request_bytes: 8192,
         external_ip: false,
         redirect_url: String::new(),
+        handover: HandoverSettings {
+            stats_path: None,
+            stats_networks: Networks::new(&[]),
+            full_scrape: false,
+            full_scrape_networks: Networks::new(&[]),
+            full_scrape_pause: Duration::ZERO,
+            lane: crossbeam_channel::bounded(0).0,
+        },
     }
 }
 

@@ -9,6 +9,7 @@ use crate::bittorrent::{AddressFamily, Event};
 use crate::frontend::desk::Lanes;
 use crate::hook::Effects;
 use crate::protocol::proxy::{Introduced, Introduction};
+use crate::runtime::clock::Now;
 use crate::runtime::reactor::Interest;
 use crate::shard::stats::{DropReason, Protocol};
 use rustix::io::Errno;
@@ -22,7 +23,12 @@ use std::sync::Arc;
 /// Connections accepted from one listener in one turn of the loop.
 const ACCEPT_BATCH: usize = 64;
 
-/// The same where TLS is spoken, for the reason of [`super::MOST_GREETINGS`],
+/// Reads of connections that are in their handshake, in one turn of the loop: a
+/// handshake costs as much as hundreds of announces, for which others would
+/// wait. The rest is read in the next turns.
+const MOST_GREETINGS: usize = 8;
+
+/// As [`ACCEPT_BATCH`] where TLS is spoken, for the reason of [`MOST_GREETINGS`]
 /// and apart from it: so neither new connections nor those that are in their
 /// handshake wait for the others.
 const TLS_ACCEPT_BATCH: usize = 8;
@@ -205,6 +211,15 @@ impl HttpFrontend {
         connection.introduction = None;
         connection.phase = Phase::Reading;
         true
+    }
+
+    /// Whether one more connection in its handshake is read in this turn.
+    pub(super) fn may_greet(&mut self, now: &Now) -> bool {
+        if self.greetings.0 != now.elapsed {
+            self.greetings = (now.elapsed, 0);
+        }
+        self.greetings.1 += 1;
+        self.greetings.1 <= MOST_GREETINGS
     }
 
     pub(super) fn pause_accept<L: Lanes>(&mut self, turn: &Turn<'_, L>, interest: Interest) {

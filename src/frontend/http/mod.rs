@@ -47,11 +47,6 @@ const MOST_UNWRITTEN: usize = 64 << 10;
 /// How long a closed connection may linger for its last bytes.
 const LINGER_MILLISECONDS: u64 = 2_000;
 
-/// Reads of connections that are in their handshake, in one turn of the loop: a
-/// handshake costs as much as hundreds of announces, for which others would
-/// wait. The rest is read in the next turns.
-const MOST_GREETINGS: usize = 8;
-
 /// Connections whose deadlines one tick looks at, at least.
 const LEAST_DEADLINES: usize = 1024;
 
@@ -211,15 +206,6 @@ impl HttpFrontend {
             return;
         }
         self.read(at, turn);
-    }
-
-    /// Whether one more connection in its handshake is read in this turn.
-    fn may_greet(&mut self, now: &Now) -> bool {
-        if self.greetings.0 != now.elapsed {
-            self.greetings = (now.elapsed, 0);
-        }
-        self.greetings.1 += 1;
-        self.greetings.1 <= MOST_GREETINGS
     }
 
     /// Takes the answer of another shard. The connection goes on at
