@@ -158,7 +158,8 @@ impl Worker {
                 true => {
                     let work = || lanes.waiting() > 0 || (!told && stop.is_stopping());
                     let rest = || mailbox.is_full() || surveys.has_work();
-                    self.reactor.wait(|| work() || rest()).await?
+                    let ends = || told && stop.all_done();
+                    self.reactor.wait(|| work() || rest() || ends()).await?
                 }
                 false => self.reactor.look()?,
             };
