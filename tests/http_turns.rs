@@ -2,6 +2,7 @@
 //! shard does when many connections want something at once, and how long one
 //! that says nothing may stay.
 
+use karuta::bittorrent::AddressFamily;
 use karuta::frontend::Client;
 use karuta::frontend::desk::{Desk, Lanes};
 use karuta::frontend::http::handover::{HandoverSettings, Networks};
@@ -13,7 +14,7 @@ use karuta::runtime::mesh::Bell;
 use karuta::runtime::reactor::{Interest, Reactor};
 use karuta::shard::exchange::Exchange;
 use karuta::shard::owner::{OwnerMap, ShardId};
-use karuta::shard::stats::{DropReason, Handshake, Protocol, ShardStats};
+use karuta::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use karuta::shard::{Shard, ShardSettings};
 use karuta::sys::socket;
 use rustls::crypto::ring;
@@ -34,16 +35,16 @@ const READ_TIMEOUT: u64 = 5_000;
 /// Turns after which a test gives up.
 const PATIENCE: usize = 100_000;
 
-/// Leads nowhere: there is one shard.
+/// Lead to one more shard, which never answers.
 struct NoLanes;
 
 impl Lanes for NoLanes {
     fn shards(&self) -> usize {
-        1
+        2
     }
 
-    fn send(&mut self, _to: ShardId, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
-        Err(exchange)
+    fn send(&mut self, _to: ShardId, _exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
+        Ok(())
     }
 
     fn receive(&mut self) -> Option<Box<Exchange>> {
@@ -84,7 +85,7 @@ impl Bench {
         };
         Self {
             http: HttpFrontend::new(http_settings(), listeners, stats.clone()),
-            shard: Shard::new(0, OwnerMap::new(1, 1), &settings, 1, stats.clone()),
+            shard: Shard::new(0, OwnerMap::new(1, 2), &settings, 1, stats.clone()),
             desk: Desk::new(0, NoLanes, 2),
             reactor,
             now: Now {
@@ -323,6 +324,43 @@ fn what_is_no_request_does_not_keep_a_connection() {
     bench.turn_with(1);
     bench.pass(IDLE_TIMEOUT * 2 / 5);
     assert_eq!(bench.http.connections(), 0, "kept although idle");
+}
+
+/// An answer that does not come is counted as that to what was asked.
+#[test]
+fn what_gets_no_answer_is_counted_as_what_it_is() {
+    const REQUESTS: u64 = 20;
+    let mut bench = Bench::new(None);
+    for number in 0..REQUESTS {
+        let mut client = bench.connect();
+        let hash = String::from_utf8(vec![b'a' + number as u8; 20]).expect("letters");
+        let request = format!("GET /scrape?info_hash={hash} HTTP/1.1\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("sent");
+        bench.turn();
+        // The first waits, and the others are refused: there is credit for one.
+        bench.turns_until("asked", |bench| {
+            let family = AddressFamily::V4;
+            let asked = bench.stats.requests(Protocol::Http, Action::Scrape, family);
+            asked.get() == number + 1
+        });
+    }
+    assert_eq!(bench.desk.waiting(), 1);
+    bench.pass(10_000);
+    let (desk, http) = (&mut bench.desk, &mut bench.http);
+    desk.expire(bench.now.seconds, |client, answer| match client {
+        Client::Http(token) => http.answer(token, answer),
+        Client::Udp(_) => panic!("nobody asked over UDP"),
+    });
+    bench.act(HttpFrontend::resume);
+    let replies = |outcome| {
+        let family = AddressFamily::V4;
+        bench
+            .stats
+            .replies(Protocol::Http, Action::Scrape, family, outcome)
+            .get()
+    };
+    let counts = (replies(Outcome::Ok), replies(Outcome::Error));
+    assert_eq!(counts.0 + counts.1, REQUESTS, "{counts:?}");
 }
 
 /// A request that has arrived when the tracker is told to stop is answered, on

@@ -11,7 +11,7 @@ use crate::hook::Effects;
 use crate::protocol::proxy::{Introduced, Introduction};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::Interest;
-use crate::shard::stats::{DropReason, Protocol};
+use crate::shard::stats::{Action, DropReason, Protocol};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use rustls::ServerConfig;
@@ -135,6 +135,7 @@ impl HttpFrontend {
             unwritten: Vec::new(),
             written: 0,
             form: ReplyForm {
+                action: Action::Other,
                 keep_alive: false,
                 compact: true,
                 peer_ids: false,

@@ -6,12 +6,15 @@ use crate::bittorrent::{AddressFamily, Event};
 use crate::hook::Effects;
 use crate::protocol::proxy::Introduction;
 use crate::runtime::reactor::Interest;
+use crate::shard::stats::Action;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
 /// How the request in hand is to be answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyForm {
+    /// What was asked.
+    pub action: Action,
     pub keep_alive: bool,
     pub compact: bool,
     pub peer_ids: bool,

@@ -237,7 +237,7 @@ impl HttpFrontend {
             Answer::Failed => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 wire::write_failure(out, request::OVERLOADED, None);
-                (Action::Other, Outcome::Error)
+                (form.action, Outcome::Error)
             }
         };
         response.finish(out);
