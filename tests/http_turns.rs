@@ -16,12 +16,13 @@ use karuta::shard::exchange::Exchange;
 use karuta::shard::owner::{OwnerMap, ShardId};
 use karuta::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use karuta::shard::{Shard, ShardSettings};
+use karuta::swarm::Random;
 use karuta::sys::socket;
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,6 +167,16 @@ impl Bench {
         for _ in 0..11 {
             self.act(HttpFrontend::tick);
         }
+    }
+
+    /// Tells those whose answer does not come.
+    fn give_up(&mut self) {
+        let (desk, http) = (&mut self.desk, &mut self.http);
+        desk.expire(self.now.seconds, |client, answer| match client {
+            Client::Http(token) => http.answer(token, answer),
+            Client::Udp(_) => panic!("nobody asked over UDP"),
+        });
+        self.act(HttpFrontend::resume);
     }
 
     /// Turns and the client's own part until its handshake is done.
@@ -346,12 +357,7 @@ fn what_gets_no_answer_is_counted_as_what_it_is() {
     }
     assert_eq!(bench.desk.waiting(), 1);
     bench.pass(10_000);
-    let (desk, http) = (&mut bench.desk, &mut bench.http);
-    desk.expire(bench.now.seconds, |client, answer| match client {
-        Client::Http(token) => http.answer(token, answer),
-        Client::Udp(_) => panic!("nobody asked over UDP"),
-    });
-    bench.act(HttpFrontend::resume);
+    bench.give_up();
     let replies = |outcome| {
         let family = AddressFamily::V4;
         bench
@@ -435,6 +441,7 @@ fn a_client_that_says_goodbye_is_not_reset() {
         while client.session.wants_write() {
             client.session.write_tls(&mut client.socket).expect("sent");
         }
+        let _ = client.socket.shutdown(Shutdown::Write);
         bench.turns_until("closed", |bench| bench.http.connections() == 0);
         let mut rest = Vec::new();
         client.socket.set_nonblocking(false).expect("blocking");
@@ -445,5 +452,137 @@ fn a_client_that_says_goodbye_is_not_reset() {
             .stats
             .drops(Protocol::Http, DropReason::ConnectionFailed);
         assert_eq!(failed.get(), 0);
+    }
+}
+
+/// What clients say, whole or in pieces.
+const WORDS: &[&[u8]] = &[
+    ROOT,
+    b"GET /scrape?info_hash=aaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\n\r\n",
+    b"GET /scrape?info_hash=bdfhjlnprtvxzbdfhjln HTTP/1.0\r\n\r\n",
+    b"GET /announce?info_hash=zzzzzzzzzzzzzzzzzzzz&peer_id=aaaaaaaaaaaaaaaaaaaa&port=1&left=1&\
+      downloaded=0&uploaded=0 HTTP/1.1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    b"\x16\x03\x01\x02\0\x01",
+    b"nonsense\r\n\r\n",
+    &[b'x'; 9000],
+];
+
+/// One of the clients at [`clients_may_do_what_they_like`].
+enum Anybody {
+    Plain(TcpStream),
+    Tls(Box<Tls>),
+}
+
+impl Anybody {
+    fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &mut tls.socket,
+        }
+    }
+
+    /// Whatever comes of it.
+    fn say(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Plain(socket) => drop(socket.write(bytes)),
+            Self::Tls(tls) => {
+                let _ = tls.session.writer().write(bytes);
+                self.go_on();
+            }
+        }
+    }
+
+    fn go_on(&mut self) {
+        match self {
+            Self::Plain(socket) => drop(socket.read(&mut [0; 512])),
+            Self::Tls(tls) => {
+                let _ = tls.session.read_tls(&mut tls.socket);
+                let _ = tls.session.process_new_packets();
+                let _ = tls.session.reader().read(&mut [0; 512]);
+                while tls.session.wants_write()
+                    && tls
+                        .session
+                        .write_tls(&mut tls.socket)
+                        .is_ok_and(|count| count > 0)
+                {}
+            }
+        }
+    }
+}
+
+/// Whatever clients do, in whatever order, and whatever is set meanwhile: a
+/// connection of which nothing more is heard ends.
+#[test]
+fn clients_may_do_what_they_like() {
+    const STEPS: u32 = 3000;
+    let (server, config) = tls_settings();
+    for seed in 0..12 {
+        let tls = seed % 3 == 2;
+        let mut random = Random::new(seed);
+        let mut bench = Bench::new(tls.then(|| server.clone()));
+        let mut settings = http_settings();
+        settings.proxy_protocol = seed % 3 == 1;
+        bench.http.swap_settings(&mut settings.clone());
+        let mut clients: Vec<Anybody> = Vec::new();
+        for _ in 0..STEPS {
+            let at = random.below(clients.len().max(1) as u32) as usize;
+            let word = WORDS[random.below(WORDS.len() as u32) as usize];
+            let end = match random.below(3) {
+                0 => 1 + random.below(word.len() as u32) as usize,
+                _ => word.len(),
+            };
+            match (random.below(100), clients.get_mut(at)) {
+                (0..10, _) | (_, None) => {
+                    let socket = bench.connect();
+                    clients.push(match tls && random.below(4) > 0 {
+                        true => Anybody::Tls(Box::new(Tls::new(socket, &config))),
+                        false => Anybody::Plain(socket),
+                    });
+                }
+                (10..50, Some(client)) => client.say(&word[..end]),
+                (50..60, Some(client)) => client.go_on(),
+                (60..62, Some(client)) => drop(client.socket().write(&word[..end])),
+                (62..64, Some(client)) => {
+                    if let Anybody::Tls(tls) = client {
+                        tls.session.send_close_notify();
+                    }
+                    client.go_on();
+                }
+                (64..66, Some(client)) => {
+                    let _ = client.socket().shutdown(Shutdown::Write);
+                }
+                (66..69, Some(_)) => drop(clients.swap_remove(at)),
+                (69..90, _) => bench.turn(),
+                (90..96, _) => {
+                    bench.pass(u64::from(random.below(1500)));
+                    bench.give_up();
+                }
+                (96..98, _) => {
+                    settings.enable_keepalive = random.below(2) == 0;
+                    settings.max_request_bytes = 1024 << random.below(4);
+                    bench.http.swap_settings(&mut settings.clone());
+                }
+                _ => bench.act(HttpFrontend::resume),
+            }
+        }
+        let stops = random.below(4) == 0;
+        if stops {
+            bench.turn();
+            bench.act(HttpFrontend::stop);
+        }
+        // The deadlines of reading, of writing and of lingering, at most.
+        let seconds = if stops { 12 } else { 12 + IDLE_TIMEOUT / 1000 };
+        for _ in 0..seconds {
+            (0..50).for_each(|_| bench.turn());
+            bench.pass(1000);
+            bench.give_up();
+        }
+        let left = bench.http.connections();
+        assert_eq!(left, 0, "seed {seed}: of {} clients", clients.len());
+        assert_eq!(bench.desk.waiting(), 0, "seed {seed}");
     }
 }

@@ -102,6 +102,21 @@ impl Connection {
         }
     }
 
+    /// Throws away what still comes; returns whether the client has closed. Below
+    /// TLS: what it says does not matter any more, and rustls takes it for its
+    /// own fault (`debug_assert`) if it finds something wrong with what comes
+    /// after it has said goodbye.
+    pub fn discard(&mut self, buffer: &mut [u8]) -> bool {
+        let mut socket = self.stream.socket();
+        match socket.read(buffer) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+            ),
+        }
+    }
+
     /// Writes what `out` has, as far as the socket takes it, and keeps the
     /// rest. Nothing may be waiting from before.
     pub fn write_from(&mut self, out: &[u8]) -> io::Result<()> {

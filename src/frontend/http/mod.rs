@@ -337,7 +337,9 @@ impl HttpFrontend {
     /// know.
     fn read_more<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         while self.connections.get_mut(at).is_some_and(|connection| {
-            connection.interest == Some(Interest::Read) && connection.stream.has_more()
+            connection.interest == Some(Interest::Read)
+                && connection.phase != Phase::Lingering
+                && connection.stream.has_more()
         }) {
             self.read_once(at, turn);
         }
@@ -345,23 +347,24 @@ impl HttpFrontend {
 
     fn read_once<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         let connection = &mut self.connections[at];
+        if connection.phase == Phase::Lingering {
+            if connection.discard(&mut self.input) {
+                self.close(at);
+            }
+            return;
+        }
         let mut input = std::mem::take(&mut self.input);
         let result = connection.read(&mut input);
         if let Some(handshake) = connection.stream.take_handshake() {
             self.stats.handshake(handshake);
         }
         match result {
-            // It has its answers.
-            ReadResult::Failed | ReadResult::End if connection.phase == Phase::Lingering => {
-                self.close(at);
-            }
             ReadResult::Failed => self.fail(at, DropReason::ConnectionFailed),
             ReadResult::Nothing => self.settle(at, turn),
             ReadResult::End => {
                 connection.ended = true;
                 self.settle(at, turn);
             }
-            ReadResult::Bytes(_) if connection.phase == Phase::Lingering => {}
             ReadResult::Bytes(count) if connection.phase == Phase::Waiting => {
                 connection.unread.extend_from_slice(&input[..count]);
                 self.settle(at, turn);
