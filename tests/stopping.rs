@@ -6,6 +6,7 @@ mod support;
 use karuta::bittorrent::AddressFamily;
 use karuta::shard::survey::{Survey, SwarmView};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 use support::{Server, Udp, WATCHDOG, config, word};
 
 /// Holds its shard up.
@@ -27,6 +28,17 @@ impl Survey for Held {
     fn finish(self: Box<Self>) {}
 }
 
+/// Holds the only shard of a server up, until something is sent here.
+fn hold(server: &Server) -> Sender<()> {
+    let (begins, began) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let mut held = Some(Held { begins, goes_on });
+    let held = |_| -> Box<dyn Survey> { Box::new(held.take().expect("one shard")) };
+    server.surveys().send(held).expect("room");
+    began.recv_timeout(WATCHDOG).expect("held");
+    go_on
+}
+
 #[test]
 fn all_datagrams_that_wait_are_answered() {
     const CLIENTS: usize = 9;
@@ -36,12 +48,7 @@ fn all_datagrams_that_wait_are_answered() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| Udp::new(server.udp(AddressFamily::V4)))
         .collect();
-    let (begins, began) = mpsc::channel();
-    let (go_on, goes_on) = mpsc::channel();
-    let mut held = Some(Held { begins, goes_on });
-    let held = |_| -> Box<dyn Survey> { Box::new(held.take().expect("one shard")) };
-    server.surveys().send(held).expect("room");
-    began.recv_timeout(WATCHDOG).expect("held");
+    let go_on = hold(&server);
     for client in &clients {
         for number in 0..EACH {
             let connect = [
@@ -61,4 +68,24 @@ fn all_datagrams_that_wait_are_answered() {
             assert_eq!((reply.len(), word(&reply, 4)), (16, number), "client {at}");
         }
     }
+}
+
+/// What no shard has taken was not reloaded, and nobody waits for it.
+#[test]
+fn a_reload_that_a_stop_overtakes_fails() {
+    let server = Server::start(&config(1));
+    let go_on = hold(&server);
+    let mut next = config(1);
+    next.announce_interval *= 2;
+    let reloader = server.reloader();
+    let (begins, began) = mpsc::channel();
+    let reload = thread::spawn(move || {
+        begins.send(()).expect("heard");
+        reloader.reload(&next).map_err(|error| error.to_string())
+    });
+    began.recv_timeout(WATCHDOG).expect("begins");
+    server.stopper().stop();
+    go_on.send(()).expect("held");
+    let result = reload.join().expect("no panic");
+    assert_eq!(result, Err("the tracker has stopped".to_owned()));
 }

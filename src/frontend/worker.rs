@@ -210,6 +210,7 @@ impl Worker {
 
     /// Does the surveys that were left for the end, when it serves no more.
     async fn last_surveys(mut self) -> io::Result<()> {
+        self.mailbox.close();
         // Refused connections are better than silent ones.
         (self.udp, self.http) = (None, None);
         self.surveys.begin_last();

@@ -518,7 +518,9 @@ fn start_shard(
         pass_nanoseconds: 0,
     };
     executor::spawn(&format!("shard-{id}"), core, move || async move {
+        let mailbox = worker.mailbox.clone();
         let result = worker.run().await;
+        mailbox.close();
         // Nobody listens any more when the tracker itself was dropped.
         let _ = ending.send(result);
     })
