@@ -163,7 +163,11 @@ impl Worker {
                     let work = || lanes.waiting() > 0 || (!told && stop.is_stopping());
                     let rest = || mailbox.is_full() || surveys.has_work();
                     let ends = || told && stop.all_done();
-                    self.reactor.wait(|| work() || rest() || ends()).await?
+                    let http = self.http.as_ref();
+                    let greets = || http.is_some_and(HttpFrontend::has_postponed);
+                    self.reactor
+                        .wait(|| work() || rest() || ends() || greets())
+                        .await?
                 }
                 false => self.reactor.look()?,
             };
@@ -270,6 +274,7 @@ impl Worker {
                 }),
             }
         }
+        self.http(now, HttpFrontend::greet);
         datagrams
     }
 

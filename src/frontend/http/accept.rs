@@ -25,7 +25,8 @@ const ACCEPT_BATCH: usize = 64;
 
 /// Reads of connections that are in their handshake, in one turn of the loop: a
 /// handshake costs as much as hundreds of announces, for which others would
-/// wait. The rest is read in the next turns.
+/// wait. The rest is read in the next turns, without the reactor, in which it
+/// would crowd out others.
 const MOST_GREETINGS: usize = 8;
 
 /// As [`ACCEPT_BATCH`] where TLS is spoken, for the reason of [`MOST_GREETINGS`]
@@ -214,8 +215,40 @@ impl HttpFrontend {
         true
     }
 
+    /// Whether handshakes were put off to the next turn.
+    #[must_use]
+    pub fn has_postponed(&self) -> bool {
+        !self.postponed.is_empty()
+    }
+
+    /// Goes on with handshakes that were put off, as many as a turn has.
+    pub fn greet<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
+        while let Some(&token) = self.postponed.front() {
+            let at = self.place_of(token);
+            if at.is_some() && !self.may_greet(turn.now) {
+                return;
+            }
+            self.postponed.pop_front();
+            if let Some(at) = at {
+                // Which has the reactor watch it again.
+                self.read(at, turn);
+            }
+        }
+    }
+
+    /// Whether a connection in its handshake is read in this turn; if not, it
+    /// is put off.
+    pub(super) fn may_greet_now<L: Lanes>(&mut self, at: usize, turn: &Turn<'_, L>) -> bool {
+        if self.postponed.is_empty() && self.may_greet(turn.now) {
+            return true;
+        }
+        self.postponed.push_back(self.token(at));
+        self.watch(at, Interest::Nothing, turn);
+        false
+    }
+
     /// Whether one more connection in its handshake is read in this turn.
-    pub(super) fn may_greet(&mut self, now: &Now) -> bool {
+    fn may_greet(&mut self, now: &Now) -> bool {
         if self.greetings.0 != now.elapsed {
             self.greetings = (now.elapsed, 0);
         }

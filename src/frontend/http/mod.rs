@@ -36,6 +36,7 @@ use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, Shar
 use connection::{Connection, Phase, ReadResult};
 use handover::{HandoverSettings, Leaving};
 use slab::Slab;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,6 +137,8 @@ pub struct HttpFrontend {
     /// How many connections in their handshake were read in which turn, named
     /// by its time.
     greetings: (Duration, usize),
+    /// Those that had no place in their turn; the reactor does not name them.
+    postponed: VecDeque<ConnectionToken>,
     /// Connections whose answer came from another shard in this turn.
     resumed: Vec<ConnectionToken>,
     /// Where the next look at deadlines begins.
@@ -163,6 +166,7 @@ impl HttpFrontend {
             connections: Slab::new(),
             generation: 0,
             greetings: (Duration::ZERO, 0),
+            postponed: VecDeque::new(),
             resumed: Vec::new(),
             next_deadline: 0,
             out: Vec::with_capacity(16 << 10),
@@ -191,8 +195,7 @@ impl HttpFrontend {
             self.fail(at, DropReason::ConnectionFailed);
             return;
         }
-        if connection.stream.is_handshaking() && !self.may_greet(turn.now) {
-            // The reactor names it again.
+        if connection.stream.is_handshaking() && !self.may_greet_now(at, turn) {
             return;
         }
         let connection = &mut self.connections[at];
