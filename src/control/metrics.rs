@@ -9,9 +9,8 @@
 
 use crate::bittorrent::AddressFamily;
 use crate::hook::HookKind;
-use crate::shard::stats::{
-    Action, DropReason, Outcome, Protocol, Refusal, SWEEP_BUCKETS_MILLISECONDS, ShardStats,
-};
+use crate::shard::responses::BUCKETS_MILLISECONDS;
+use crate::shard::stats::{Action, DropReason, Outcome, Protocol, Refusal, ShardStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -245,9 +244,7 @@ impl Snapshot {
         )?;
         ConstCounter::new(nanoseconds as f64 / 1e9).encode(seconds)?;
 
-        let bounds = SWEEP_BUCKETS_MILLISECONDS
-            .into_iter()
-            .chain([f64::INFINITY]);
+        let bounds = BUCKETS_MILLISECONDS.into_iter().chain([f64::INFINITY]);
         let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
         let mut milliseconds = 0.0;
         for stats in &self.shards {

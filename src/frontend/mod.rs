@@ -6,6 +6,7 @@
 
 pub mod desk;
 pub mod http;
+mod late;
 pub mod udp;
 pub mod worker;
 

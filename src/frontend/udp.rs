@@ -8,8 +8,11 @@
 //! no longer than the request (a connection id itself, or that one is bad), so
 //! the tracker is no use for reflection.
 
+mod measure;
+
 use super::Client;
 use super::desk::{Answer, Asked, Desk, Lanes};
+use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::{Context, Refused, Transport, Url};
 use crate::protocol::udp::{
@@ -19,12 +22,14 @@ use crate::protocol::udp::{
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
 use crate::shard::exchange::PeerOutput;
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use crate::swarm::StoredPeer;
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the frontend is set to.
 #[derive(Clone, Debug)]
@@ -54,6 +59,8 @@ pub struct UdpClient {
     transaction_id: u32,
     action: AnnounceAction,
     interval_seconds: u32,
+    /// When the datagram was found, since the start.
+    arrived: Duration,
 }
 
 impl std::fmt::Debug for Address {
@@ -88,6 +95,8 @@ pub struct UdpFrontend {
     prepared: Vec<Prepared>,
     /// The hashes of a scrape, for hooks.
     scraped: Vec<InfoHash>,
+    /// Replies of this turn that waited for another shard.
+    late: Vec<LateReply>,
     stats: Arc<ShardStats>,
 }
 
@@ -113,6 +122,7 @@ impl UdpFrontend {
             inbox: Inbox::default(),
             prepared: Vec::with_capacity(BATCH),
             scraped: Vec::new(),
+            late: Vec::new(),
             stats,
         }
     }
@@ -135,6 +145,10 @@ impl UdpFrontend {
         desk: &mut Desk<L, Client>,
     ) -> io::Result<usize> {
         let count = self.inbox.receive(&self.endpoints[endpoint].socket)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        self.note_batch(endpoint, count);
         self.prepared.clear();
         for at in 0..count {
             self.read(endpoint, at, now, shard, desk);
@@ -171,13 +185,11 @@ impl UdpFrontend {
                     announce_header(buffer, client, counts)?;
                     Some(end)
                 });
-                self.stats
-                    .reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
+                self.answered_late(client, Action::Announce, family);
             }
             Answer::Scrape(_, counts) => {
                 push_scrape(outbox, client, counts);
-                self.stats
-                    .reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
+                self.answered_late(client, Action::Scrape, family);
             }
             // The client asks again by itself.
             Answer::Failed => self.stats.dropped(Protocol::Udp, DropReason::LaneFull),
@@ -197,6 +209,10 @@ impl UdpFrontend {
             return;
         }
         let sent = outbox.send(&*socket);
+        if let Some(listener) = self.stats.listener(Protocol::Udp, endpoint) {
+            listener.departures.add(sent.sent as u64);
+            listener.bytes_out.add(sent.bytes);
+        }
         if sent.failed > 0 {
             self.stats
                 .drops(Protocol::Udp, DropReason::SendFailed)
@@ -221,6 +237,7 @@ impl UdpFrontend {
             prepared,
             scraped,
             stats,
+            ..
         } = self;
         let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
         let family = *family;
@@ -232,6 +249,7 @@ impl UdpFrontend {
             transaction_id: 0,
             action: AnnounceAction::Standard,
             interval_seconds: settings.interval_seconds,
+            arrived: now.elapsed,
         };
         let source = datagram.from.ip();
         let accepts = |id| {
@@ -255,7 +273,8 @@ impl UdpFrontend {
                 client.transaction_id = transaction_id;
                 if accepts(connection_id) {
                     push_error(outbox, &client, error.as_str());
-                    stats.reply(Protocol::Udp, Action::Other, family, Outcome::Error);
+                    let class = FailureClass::of(error.as_str());
+                    stats.refused(Protocol::Udp, Action::Other, family, class);
                 } else {
                     refuse(
                         outbox,
@@ -298,7 +317,8 @@ impl UdpFrontend {
                     Ok(announce) => announce,
                     Err(error) => {
                         push_error(outbox, &client, error.as_str());
-                        stats.reply(Protocol::Udp, Action::Announce, family, Outcome::Error);
+                        let class = FailureClass::of(error.as_str());
+                        stats.refused(Protocol::Udp, Action::Announce, family, class);
                         return;
                     }
                 };
@@ -527,7 +547,8 @@ fn answer_refused(
     match refused.failure {
         Some(failure) => {
             push_error(outbox, client, failure.reason);
-            stats.reply(Protocol::Udp, action, family, Outcome::Error);
+            let class = FailureClass::of(failure.reason);
+            stats.refused(Protocol::Udp, action, family, class);
         }
         None => stats.dropped(Protocol::Udp, DropReason::Hook),
     }
@@ -557,6 +578,6 @@ fn refuse(
     if outbox.len() == before {
         stats.dropped(Protocol::Udp, DropReason::BadConnectionId);
     } else {
-        stats.reply(Protocol::Udp, action, family, Outcome::Error);
+        stats.refused(Protocol::Udp, action, family, FailureClass::BadConnectionId);
     }
 }

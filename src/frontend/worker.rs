@@ -199,9 +199,11 @@ impl Worker {
     /// datagrams there were.
     fn sockets(&mut self, now: &Now) -> usize {
         let mut datagrams = 0;
+        let mut streams = false;
         for at in 0..self.reactor.ready().len() {
             let token = self.reactor.ready()[at];
             let number = token & !(3 << MARK_SHIFT);
+            streams |= token >> MARK_SHIFT << MARK_SHIFT != UDP_MARK;
             match token >> MARK_SHIFT << MARK_SHIFT {
                 UDP_MARK => datagrams += self.datagrams(number as usize, now),
                 LISTENER_MARK => self.http(now, |http, turn| http.accept(number as usize, turn)),
@@ -209,6 +211,9 @@ impl Worker {
                     http.ready(ConnectionToken::from_bits(number), turn);
                 }),
             }
+        }
+        if streams && let Some(http) = &mut self.http {
+            http.measure(self.clock.elapsed().saturating_sub(now.elapsed));
         }
         datagrams
     }
@@ -221,7 +226,9 @@ impl Worker {
         let mut datagrams = 0;
         for _ in 0..UDP_BATCHES {
             match udp.serve(endpoint, now, &mut self.shard, &mut self.desk) {
+                Ok(0) => break,
                 Ok(count) => {
+                    udp.measure(endpoint, self.clock.elapsed().saturating_sub(now.elapsed));
                     datagrams += count;
                     if count < BATCH {
                         break;
@@ -289,11 +296,18 @@ impl Worker {
     fn after_answers(&mut self, now: &Now) {
         if let Some(udp) = &mut self.udp {
             udp.flush_all();
+            udp.measure_late(self.clock.elapsed());
         }
         self.http(now, HttpFrontend::resume);
+        if let Some(http) = &mut self.http {
+            let sent = self.clock.elapsed();
+            http.measure_late(sent);
+            http.measure(sent.saturating_sub(now.elapsed));
+        }
     }
 
     fn tick(&mut self, now: &Now, since: Duration) {
+        self.shard.stats().ticked(now.elapsed);
         self.shard.tick_hooks(now.seconds, now.into());
         let before = self.clock.elapsed();
         let report = self.shard.tick(now.seconds, since.as_millis() as u64);

@@ -6,6 +6,7 @@
 
 pub mod exchange;
 pub mod owner;
+pub mod responses;
 pub mod stats;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
@@ -363,6 +364,8 @@ impl Shard {
             gauges.leechers.set(totals.leechers);
         }
         self.stats.store_bytes.set(bytes);
+        self.stats.room_for_peers.set(self.capacity.peers);
+        self.stats.room_for_swarms.set(self.capacity.swarms);
     }
 }
 

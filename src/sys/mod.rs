@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod datagram;
 pub mod fd;
 pub mod probe;
+pub mod process;
 pub mod socket;
 pub mod steering;
 

@@ -6,6 +6,7 @@ use crate::hook::Effects;
 use crate::runtime::reactor::Interest;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
+use std::time::Duration;
 
 /// How the request in hand is to be answered.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct ReplyForm {
     pub external_ip: Option<IpAddr>,
     /// What hooks have changed.
     pub effects: Effects,
+    /// When the request was complete, since the start.
+    pub arrived: Duration,
 }
 
 /// What a connection is about to do.

@@ -10,10 +10,15 @@
 //! of answers for each, and a deadline for everything a client may delay.
 
 mod connection;
+mod measure;
 mod request;
+mod token;
+
+pub use token::ConnectionToken;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
+use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
 use crate::hook::Effects;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
@@ -21,6 +26,7 @@ use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult, ReplyForm};
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -75,31 +81,6 @@ pub struct HttpSettings {
     pub external_ip: bool,
 }
 
-/// Names a connection: its place, and which of the place's tenants it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionToken {
-    place: u32,
-    generation: u32,
-}
-
-impl ConnectionToken {
-    /// The token as the reactor carries it, below 2⁶²: the generation loses
-    /// its two upper bits.
-    #[must_use]
-    pub const fn to_bits(self) -> u64 {
-        ((self.generation as u64 & 0x3fff_ffff) << 32) | self.place as u64
-    }
-
-    /// The token back from the reactor.
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            place: bits as u32,
-            generation: (bits >> 32) as u32 & 0x3fff_ffff,
-        }
-    }
-}
-
 /// What a turn of the loop lends to the frontend.
 pub struct Turn<'a, L> {
     /// The time.
@@ -135,6 +116,8 @@ pub struct HttpFrontend {
     peers: PeerList,
     hashes: Vec<InfoHash>,
     files: Vec<(InfoHash, ScrapeCounts)>,
+    /// Replies of this turn that waited for another shard.
+    late: Vec<LateReply>,
     stats: Arc<ShardStats>,
 }
 
@@ -160,6 +143,7 @@ impl HttpFrontend {
             peers: PeerList::default(),
             hashes: Vec::new(),
             files: Vec::new(),
+            late: Vec::new(),
             stats,
         }
     }
@@ -180,6 +164,9 @@ impl HttpFrontend {
             match acceptfrom_with(&self.listeners[listener], flags) {
                 Ok((socket, address)) => {
                     self.stats.connections_accepted.add(1);
+                    if let Some(listener) = self.stats.listener(Protocol::Http, listener) {
+                        listener.arrivals.add(1);
+                    }
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
                     if let Some(peer) = peer {
                         self.begin(TcpStream::from(socket), peer.ip().to_canonical(), turn);
@@ -235,30 +222,30 @@ impl HttpFrontend {
         let family = AddressFamily::of(&connection.peer);
         let out = &mut connection.unwritten;
         let response = wire::begin_response(out, Status::Ok, form.keep_alive);
-        let (action, outcome) = match answer {
+        let (action, failure) = match answer {
             Answer::Announce(counts, peers) => {
                 request::write_announce(out, &self.settings, &form, counts, peers);
-                (Action::Announce, Outcome::Ok)
+                (Action::Announce, None)
             }
             Answer::Scrape(hashes, counts) => {
                 self.files.clear();
                 self.files
                     .extend(hashes.iter().copied().zip(counts.iter().copied()));
                 wire::write_scrape(out, &mut self.files);
-                (Action::Scrape, Outcome::Ok)
+                (Action::Scrape, None)
             }
             Answer::Failed => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 wire::write_failure(out, request::OVERLOADED, None);
-                (Action::Other, Outcome::Error)
+                (Action::Other, Some(FailureClass::Overloaded))
             }
         };
         response.finish(out);
-        self.stats.reply(Protocol::Http, action, family, outcome);
         connection.phase = Phase::Reading;
         connection.served = true;
         connection.last |= !form.keep_alive;
         self.resumed.push(token);
+        self.answered_late(form.arrived, action, family, failure);
     }
 
     /// Goes on with the connections that were answered in this turn.
@@ -360,6 +347,7 @@ impl HttpFrontend {
                 family: AddressFamily::of(&peer),
                 external_ip: None,
                 effects: Effects::default(),
+                arrived: turn.now.elapsed,
             },
             interest: None,
             ended: false,

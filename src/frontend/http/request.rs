@@ -11,6 +11,7 @@ use crate::protocol::http::{
     RouteKind, RouteMatch, Status,
 };
 use crate::shard::exchange::PeerList;
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
 use std::net::IpAddr;
 
@@ -37,6 +38,7 @@ impl HttpFrontend {
             family,
             external_ip: None,
             effects: Effects::default(),
+            arrived: turn.now.elapsed,
         };
         self.connections[at].body_follows |= head.has_body;
         let route = self.settings.routes.find(head.path).map(|route| route.kind);
@@ -74,8 +76,8 @@ impl HttpFrontend {
                 let retry_in = failure.interval_seconds.map(RetryIn::Seconds);
                 wire::write_failure(&mut self.out, failure.reason, retry_in);
                 response.finish(&mut self.out);
-                self.stats
-                    .reply(Protocol::Http, action, family, Outcome::Error);
+                let class = FailureClass::of(failure.reason);
+                self.stats.refused(Protocol::Http, action, family, class);
                 self.answered(at, keep_alive);
             }
         }
