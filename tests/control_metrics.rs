@@ -5,7 +5,10 @@ use karuta::control::metrics;
 use karuta::control::metrics_server::{
     MAX_CONNECTIONS, MAX_REQUEST_BYTES, MetricsServer, Render, Route,
 };
+use karuta::control::report::Report;
+use karuta::shard::responses::FailureClass;
 use karuta::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
+use karuta::sys::process::ProcessReport;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,15 +16,37 @@ use std::time::Duration;
 
 const GOLDEN: &str = include_str!("data/metrics.txt");
 
+/// Two shards without a count.
+fn empty() -> Report {
+    let udp = ["127.0.0.1:6969", "[::1]:6969"].map(|address| address.parse().expect("address"));
+    let http = ["127.0.0.1:80".parse().expect("address")];
+    let shard = || Arc::new(ShardStats::new(&udp, &http));
+    Report {
+        version: "1.2.3",
+        uptime: Duration::from_millis(1500),
+        shards: vec![shard(), shard()],
+        process: Some(ProcessReport::default()),
+    }
+}
+
 /// Two shards whose every value differs from every other.
-fn filled() -> Vec<Arc<ShardStats>> {
+fn filled() -> Report {
+    let mut report = empty();
+    report.process = Some(ProcessReport {
+        cpu_seconds: 2.5,
+        resident_bytes: 40_960,
+        virtual_bytes: 81_920,
+        open_fds: 17,
+        max_fds: Some(1024),
+        threads: 5,
+        start_unix_seconds: 1_700_000_000.25,
+    });
     let mut next = 0;
     let mut number = || {
         next += 1;
         next
     };
-    let shards = [(); 2].map(|()| {
-        let stats = ShardStats::default();
+    for stats in &report.shards {
         for protocol in Protocol::ALL {
             for action in Action::ALL {
                 for family in AddressFamily::ALL {
@@ -48,6 +73,25 @@ fn filled() -> Vec<Arc<ShardStats>> {
         stats.connections_accepted.add(number());
         stats.connections_open.set(number());
         stats.store_bytes.set(number());
+        stats.room_for_peers.set(number());
+        stats.room_for_swarms.set(u64::MAX - number());
+        stats.ticked(Duration::from_millis(number()));
+        for protocol in Protocol::ALL {
+            for family in AddressFamily::ALL {
+                let class = FailureClass::TooManyRequests;
+                stats.refused(protocol, Action::Announce, family, class);
+                stats.answered(protocol, family, Duration::from_millis(number()));
+            }
+            for listener in stats.listeners(protocol) {
+                listener.arrivals.add(number());
+                listener.departures.add(number());
+                listener.bytes_in.add(number());
+                listener.bytes_out.add(number());
+            }
+        }
+        for datagrams in [1, 2, 3, 64] {
+            stats.batch(datagrams);
+        }
         stats.lane_depth(number() + 1000);
         stats.lane_depth(number());
         stats.wakeups.add(number());
@@ -55,14 +99,13 @@ fn filled() -> Vec<Arc<ShardStats>> {
         stats.sweep.slice(number() * 1_000_000, number());
         stats.sweep.pass(number() * 1_000_000);
         stats.sweep.pass(10_000_000_000);
-        Arc::new(stats)
-    });
-    shards.into()
+    }
+    report
 }
 
 #[test]
 fn the_text_is_as_it_was() {
-    let text = metrics::encode(&filled(), "1.2.3", Duration::from_millis(1500));
+    let text = metrics::encode(&filled());
     // After a change that is meant: run once with this set, and read the diff.
     if std::env::var_os("KARUTA_WRITE_GOLDEN").is_some() {
         std::fs::write("tests/data/metrics.txt", &text).expect("write");
@@ -75,10 +118,12 @@ fn the_text_is_as_it_was() {
 
 #[test]
 fn every_series_is_there_from_the_start() {
-    let zero = metrics::encode(&[Arc::default(), Arc::default()], "1.2.3", Duration::ZERO);
+    let zero = metrics::encode(&empty());
     let series = |text: &str| -> Vec<String> {
         let names = text
             .lines()
+            // Failures are told of once there are any.
+            .filter(|line| !line.contains("error=\"") || line.contains("error=\"\""))
             .map(|line| line.rsplit_once(' ').expect("value").0);
         names.map(str::to_owned).collect()
     };
@@ -92,7 +137,9 @@ fn no_series_is_there_twice_and_all_are_ours() {
         .filter(|line| !line.starts_with('#'))
         .map(|line| line.rsplit_once(' ').expect("value").0)
         .collect();
-    assert!(series.iter().all(|name| name.starts_with("karuta_")));
+    let known = ["karuta_", "chihaya_", "process_"];
+    let is_known = |name: &&str| known.iter().any(|prefix| name.starts_with(prefix));
+    assert!(series.iter().all(is_known));
     let count = series.len();
     series.sort_unstable();
     series.dedup();
@@ -132,9 +179,8 @@ fn get(address: SocketAddr, path: &str) -> String {
 #[test]
 fn metrics_are_served() {
     let listener = TcpListener::bind("[::1]:0").expect("bind");
-    let shards = filled();
-    let render: Render =
-        Arc::new(move || metrics::encode(&shards, "1.2.3", Duration::from_millis(1500)));
+    let report = filled();
+    let render: Render = Arc::new(move || metrics::encode(&report));
     let server = MetricsServer::start(listener, render).expect("start");
     let reply = get(server.local_addr().expect("address"), "/metrics?format=any");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head");

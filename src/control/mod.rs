@@ -6,4 +6,5 @@ pub mod background;
 pub mod logging;
 pub mod metrics;
 pub mod metrics_server;
+pub mod report;
 pub mod signals;

@@ -71,11 +71,7 @@ impl Report {
     }
 
     /// Adds up one value of a family of every shard.
-    pub fn sum_family(
-        &self,
-        family: AddressFamily,
-        value: impl Fn(&FamilyStats) -> &Gauge,
-    ) -> u64 {
+    pub fn sum_family(&self, family: AddressFamily, value: impl Fn(&FamilyStats) -> &Gauge) -> u64 {
         self.sum(|stats| value(stats.family(family)).get())
     }
 
@@ -98,7 +94,7 @@ impl Report {
         let first = self.shards.first();
         let numbers = 0..first.map_or(0, |stats| stats.listeners(protocol).len());
         let listener = |number| {
-            let mut all = self
+            let all = self
                 .shards
                 .iter()
                 .filter_map(|stats| stats.listener(protocol, number));

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::background::Background;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
+use crate::control::report::Reporter;
 use crate::control::signals::SignalListener;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
@@ -102,7 +103,8 @@ impl Tracker {
         let lane_length = mesh::lane_length(shards);
         let ports = mesh::mesh(&bells, lane_length);
         let stats: Vec<_> = (0..shards)
-            .map(|_| Arc::new(ShardStats::default()))
+            .map(|_| ShardStats::new(&sockets.udp_addresses, &sockets.http_addresses))
+            .map(Arc::new)
             .collect();
         let clock = Clock::start();
         let settings = Settings::new(config, seeds.connection_key)?;
@@ -379,9 +381,8 @@ fn start_metrics(
     stats: &[Arc<ShardStats>],
     clock: Clock,
 ) -> Result<Vec<MetricsServer>, StartError> {
-    let stats = stats.to_vec();
-    let render: Render =
-        Arc::new(move || metrics::encode(&stats, env!("CARGO_PKG_VERSION"), clock.elapsed()));
+    let reporter = Reporter::new(stats.to_vec(), clock);
+    let render: Render = Arc::new(move || metrics::encode(&reporter.report()));
     let start = |listener| MetricsServer::start(listener, render.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))

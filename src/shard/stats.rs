@@ -37,6 +37,8 @@ pub struct ShardStats {
     batches: [Counter; BATCH_BUCKETS.len()],
     last_tick_milliseconds: Gauge,
 
+    /// Datagrams received since the start.
+    pub datagrams: Counter,
     /// Announces answered without keeping the peer: no room (`max_peers`).
     pub peers_not_stored: Counter,
     /// Announces answered without keeping the swarm: no room (`max_swarms`).
@@ -226,6 +228,7 @@ impl ShardStats {
         let last = BATCH_BUCKETS.len() - 1;
         let bucket = BATCH_BUCKETS.iter().position(bound).unwrap_or(last);
         self.batches[bucket].add(1);
+        self.datagrams.add(datagrams as u64);
     }
 
     /// Receives in each bucket alone (not cumulative).

@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_anything() {
-        let stat = Stat::parse("7 (a) b) (c) S 1 7 7 0 -1 0 1 2 3 4 50 6 0 0 20 0 9 0 1234 4096 3 0\n");
+        let stat =
+            Stat::parse("7 (a) b) (c) S 1 7 7 0 -1 0 1 2 3 4 50 6 0 0 20 0 9 0 1234 4096 3 0\n");
         let expected = Stat {
             cpu_ticks: 56,
             threads: 9,
