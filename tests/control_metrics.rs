@@ -2,10 +2,8 @@
 
 use karuta::bittorrent::AddressFamily;
 use karuta::control::metrics;
-use karuta::control::metrics_server::{
-    MAX_CONNECTIONS, MAX_REQUEST_BYTES, MetricsServer, Render, Route,
-};
 use karuta::control::report::Report;
+use karuta::control::web::server::{Answer, MAX_CONNECTIONS, MAX_REQUEST_BYTES, Route, WebServer};
 use karuta::shard::responses::FailureClass;
 use karuta::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use karuta::sys::process::ProcessReport;
@@ -147,11 +145,20 @@ fn no_series_is_there_twice_and_all_are_ours() {
     assert!(GOLDEN.ends_with("\n# EOF\n"));
 }
 
+fn route(path: &'static str, render: fn() -> Answer) -> Route {
+    Route {
+        path,
+        render: Arc::new(render),
+    }
+}
+
 /// A server on a free port that answers with a fixed text.
-fn start() -> (MetricsServer, SocketAddr) {
-    let render: Render = Arc::new(|| "karuta_test 1\n# EOF\n".to_owned());
+fn start() -> (WebServer, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let server = MetricsServer::start(listener, render).expect("start");
+    let routes = vec![route("/metrics", || {
+        Answer::text(200, "karuta_test 1\n# EOF\n")
+    })];
+    let server = WebServer::start(listener, routes).expect("start");
     let address = server.local_addr().expect("address");
     (server, address)
 }
@@ -180,11 +187,17 @@ fn get(address: SocketAddr, path: &str) -> String {
 fn metrics_are_served() {
     let listener = TcpListener::bind("[::1]:0").expect("bind");
     let report = filled();
-    let render: Render = Arc::new(move || metrics::encode(&report));
-    let server = MetricsServer::start(listener, render).expect("start");
+    let routes = vec![Route {
+        path: "/metrics",
+        render: Arc::new(move || Answer {
+            content_type: metrics::CONTENT_TYPE,
+            ..Answer::text(200, metrics::encode(&report))
+        }),
+    }];
+    let server = WebServer::start(listener, routes).expect("start");
     let reply = get(server.local_addr().expect("address"), "/metrics?format=any");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head");
-    assert_eq!(body, GOLDEN);
+    assert!(body == GOLDEN, "what is served is what is encoded");
     let head: Vec<&str> = head.split("\r\n").collect();
     assert_eq!(head[0], "HTTP/1.1 200 OK");
     assert!(
@@ -219,17 +232,26 @@ fn methods_and_paths_are_told_apart() {
 #[test]
 fn more_routes_can_be_served() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let route = |path, body: &'static str| Route {
-        path,
-        content_type: "text/plain",
-        render: Arc::new(move || body.to_owned()),
-    };
-    let routes = vec![route("/a", "1"), route("/b", "2")];
-    let server = MetricsServer::start_with_routes(listener, routes).expect("start");
+    let routes = vec![
+        route("/a", || Answer::text(200, "1")),
+        route("/b", || Answer {
+            policy: Some("default-src 'none'".to_owned()),
+            ..Answer::text(503, "2")
+        }),
+    ];
+    let server = WebServer::start(listener, routes).expect("start");
     let address = server.local_addr().expect("address");
     assert!(get(address, "/a").ends_with("\r\n\r\n1"));
-    assert!(get(address, "/b").ends_with("\r\n\r\n2"));
-    assert!(get(address, "/metrics").starts_with("HTTP/1.1 404"));
+    let reply = get(address, "/b");
+    assert!(reply.ends_with("\r\n\r\n2"), "{reply}");
+    assert!(reply.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+    assert!(reply.contains("\r\nContent-Security-Policy: default-src 'none'\r\n"));
+    let reply = get(address, "/metrics");
+    assert!(reply.starts_with("HTTP/1.1 404"), "{reply}");
+    assert!(
+        reply.ends_with("\n/a\n/b\n"),
+        "the paths are listed: {reply}"
+    );
 }
 
 #[test]

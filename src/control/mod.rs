@@ -1,10 +1,11 @@
-//! What happens beside the shards: logging, signals, the metrics endpoint.
+//! What happens beside the shards: logging, signals, metrics and
+//! statistics.
 //!
 //! Nothing here is on the request path, and nothing here may block a shard.
 
 pub mod background;
 pub mod logging;
 pub mod metrics;
-pub mod metrics_server;
 pub mod report;
 pub mod signals;
+pub mod web;

@@ -163,9 +163,9 @@ mod tests {
         for stats in &report.shards {
             stats.ticked(report.uptime);
         }
-        assert_eq!(report.silent_shards(), []);
+        assert!(report.silent_shards().is_empty());
         report.uptime += TICK_PATIENCE;
-        assert_eq!(report.silent_shards(), []);
+        assert!(report.silent_shards().is_empty());
         report.shards[0].ticked(report.uptime);
         report.shards[2].ticked(report.uptime);
         report.uptime += Duration::from_millis(1);

@@ -10,10 +10,10 @@ mod sockets;
 
 use crate::config::Config;
 use crate::control::background::Background;
-use crate::control::metrics;
-use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::report::Reporter;
 use crate::control::signals::SignalListener;
+use crate::control::web;
+use crate::control::web::server::WebServer;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
 use crate::frontend::udp::UdpFrontend;
@@ -53,7 +53,7 @@ pub struct Tracker {
     stop: Arc<Stop>,
     ended: Receiver<io::Result<()>>,
     shards: usize,
-    metrics: Vec<MetricsServer>,
+    metrics: Vec<WebServer>,
     hooks: Mutex<RunningHooks>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
@@ -140,7 +140,7 @@ impl Tracker {
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
         let metrics = start_metrics(metrics_listeners, &stats, clock)?;
-        let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
+        let metrics_addresses = metrics.iter().flat_map(WebServer::local_addr).collect();
         Ok(Self {
             stop,
             ended,
@@ -380,10 +380,10 @@ fn start_metrics(
     listeners: Vec<TcpListener>,
     stats: &[Arc<ShardStats>],
     clock: Clock,
-) -> Result<Vec<MetricsServer>, StartError> {
+) -> Result<Vec<WebServer>, StartError> {
     let reporter = Reporter::new(stats.to_vec(), clock);
-    let render: Render = Arc::new(move || metrics::encode(&reporter.report()));
-    let start = |listener| MetricsServer::start(listener, render.clone());
+    let routes = web::routes(reporter);
+    let start = |listener| WebServer::start(listener, routes.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))
 }

@@ -147,6 +147,13 @@ impl ShardStats {
         &self.requests[protocol as usize][action as usize][family.index()]
     }
 
+    /// All requests that this shard's own sockets brought.
+    #[must_use]
+    pub fn all_requests(&self) -> u64 {
+        let kinds = self.requests.as_flattened().as_flattened();
+        kinds.iter().map(Counter::get).sum()
+    }
+
     /// Counts one reply that was handed to the kernel.
     #[inline]
     pub fn reply(

@@ -472,6 +472,7 @@ mod tests {
             outbox.send(&a),
             Sent {
                 sent: BATCH,
+                bytes: BATCH as u64,
                 failed: 0
             }
         );
@@ -506,6 +507,11 @@ mod tests {
         for to in [good, port_zero, good] {
             outbox.push(to, LocalAddress::Unknown, |_| Some(4));
         }
-        assert_eq!(outbox.send(&a), Sent { sent: 2, failed: 1 });
+        let expected = Sent {
+            sent: 2,
+            bytes: 8,
+            failed: 1,
+        };
+        assert_eq!(outbox.send(&a), expected);
     }
 }

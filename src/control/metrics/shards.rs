@@ -1,8 +1,8 @@
 //! What is told shard by shard: how evenly they are loaded, how they work
 //! together, how much room each has, and whether each answers.
 
+use super::Report;
 use super::writer::Writer;
-use super::{Report, kinds};
 use crate::bittorrent::AddressFamily;
 use crate::control::report::cap;
 use crate::shard::stats::{Protocol, ShardStats};
@@ -44,10 +44,7 @@ impl Shards {
         let help = "Requests that a shard's own sockets received.";
         let mut family = out.counters("shard_requests", help)?;
         for (name, stats) in named() {
-            let requests = kinds().map(|(protocol, action, address_family)| {
-                stats.requests(protocol, action, address_family).get()
-            });
-            family.counter(&[("shard", name)], requests.sum())?;
+            family.counter(&[("shard", name)], stats.all_requests())?;
         }
         let help = "Requests that a shard handed on to the owner of their info hash.";
         let mut family = out.counters("cross_shard_requests", help)?;
