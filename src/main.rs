@@ -3,6 +3,7 @@
 use clap::Parser;
 use karuta::config::Config;
 use karuta::control::logging;
+use karuta::server::ConfigSource;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,7 +62,11 @@ fn main() -> ExitCode {
         say(std::io::stdout(), &config.to_yaml());
         return ExitCode::SUCCESS;
     }
-    match karuta::server::run(&config) {
+    let source = arguments.config.map(|path| ConfigSource {
+        name: path.display().to_string(),
+        read: Box::new(move || Config::load(&path).map_err(|error| error.to_string())),
+    });
+    match karuta::server::run(&config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(std::io::stderr(), &format!("karuta: {error}\n"));

@@ -2,6 +2,7 @@
 
 use karuta::bittorrent::AddressFamily;
 use karuta::control::metrics;
+use karuta::control::reloads::Reloads;
 use karuta::control::report::Report;
 use karuta::control::web::server::{Answer, MAX_CONNECTIONS, MAX_REQUEST_BYTES, Route, WebServer};
 use karuta::shard::responses::FailureClass;
@@ -24,12 +25,14 @@ fn empty() -> Report {
         uptime: Duration::from_millis(1500),
         shards: vec![shard(), shard()],
         process: Some(ProcessReport::default()),
+        reloads: Arc::default(),
     }
 }
 
 /// Two shards whose every value differs from every other.
 fn filled() -> Report {
     let mut report = empty();
+    report.reloads = reloads();
     report.process = Some(ProcessReport {
         cpu_seconds: 2.5,
         resident_bytes: 40_960,
@@ -99,6 +102,15 @@ fn filled() -> Report {
         stats.sweep.pass(10_000_000_000);
     }
     report
+}
+
+/// Two reloads that went well and one that did not.
+fn reloads() -> Arc<Reloads> {
+    let reloads = Reloads::started_at(1_700_000_000);
+    reloads.failed();
+    reloads.succeeded_at(1_700_000_001);
+    reloads.succeeded_at(1_700_000_002);
+    Arc::new(reloads)
 }
 
 #[test]

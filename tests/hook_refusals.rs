@@ -312,7 +312,7 @@ fn lists_and_hooks_change_while_it_runs() {
     bench.tracker.reread_lists();
     // Another configuration, and then one that cannot start.
     let other = Bench::config("prehooks: [{name: port approval, options: {blacklist: ['6881']}}]");
-    bench.tracker.reload_hooks(&other).expect("valid");
+    bench.tracker.reload(&other).expect("valid");
     let by_port = Some("unapproved port".to_owned());
     for hash in 1..9 {
         assert_eq!(bench.udp_error(hash, b""), by_port);
@@ -322,7 +322,7 @@ fn lists_and_hooks_change_while_it_runs() {
     );
     let error = bench
         .tracker
-        .reload_hooks(&bad)
+        .reload(&bad)
         .expect_err("no such file")
         .to_string();
     assert!(error.contains("/nonexistent: cannot be read"), "{error}");

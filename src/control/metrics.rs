@@ -10,7 +10,7 @@
 //! times of failures appear with the first such failure. Every label has a
 //! bounded set of values.
 //!
-//! How the text is served is `metrics_server`'s matter.
+//! How the text is served is `web`'s matter.
 
 mod chihaya;
 mod process;
@@ -62,6 +62,7 @@ impl Collector for Ours {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::result::Result<(), Error> {
         let mut out = Writer(encoder);
         self.program(&mut out)?;
+        self.reloads(&mut out)?;
         self.requests(&mut out)?;
         self.hooks(&mut out)?;
         self.swarms(&mut out)?;
@@ -87,6 +88,17 @@ impl Ours {
         out.gauge_of("uptime", help, Some(&Unit::Seconds), seconds)?;
         let shards = self.0.shards.len() as u64;
         out.gauge("shards", "Shards that run.", None, shards)
+    }
+
+    fn reloads(&self, out: &mut Writer<'_>) -> Result {
+        let mut family = out.counters("reloads", "Reloads of the configuration, by result.")?;
+        for (result, count) in self.0.reloads.counts() {
+            family.counter(&[("result", result)], count)?;
+        }
+        let help = "When the configuration that runs was read, since 1970.";
+        let time = self.0.reloads.last_success_unix_seconds();
+        let name = "last_reload_success_timestamp";
+        out.gauge(name, help, Some(&Unit::Seconds), time)
     }
 
     fn requests(&self, out: &mut Writer<'_>) -> Result {

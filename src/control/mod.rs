@@ -1,11 +1,12 @@
-//! What happens beside the shards: logging, signals, metrics and
-//! statistics.
+//! What happens beside the shards: logging, signals, metrics and statistics,
+//! files that hooks use.
 //!
 //! Nothing here is on the request path, and nothing here may block a shard.
 
 pub mod background;
 pub mod logging;
 pub mod metrics;
+pub mod reloads;
 pub mod report;
 pub mod signals;
 pub mod web;

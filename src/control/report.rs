@@ -4,6 +4,7 @@
 //! Made from what shards have published and what the kernel tells of the
 //! process; nothing here asks a shard anything.
 
+use super::reloads::Reloads;
 use crate::bittorrent::AddressFamily;
 use crate::runtime::clock::Clock;
 use crate::shard::stats::{FamilyStats, Gauge, Protocol, ShardStats};
@@ -20,20 +21,23 @@ pub const TICK_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Reporter {
     shards: Vec<Arc<ShardStats>>,
+    reloads: Arc<Reloads>,
     clock: Clock,
     process: Option<ProcessFiles>,
 }
 
 impl Reporter {
-    /// On these shards, by their clock.
+    /// On these shards, by their clock, and on the reloads that are counted
+    /// here.
     #[must_use]
-    pub fn new(shards: Vec<Arc<ShardStats>>, clock: Clock) -> Self {
+    pub fn new(shards: Vec<Arc<ShardStats>>, reloads: Arc<Reloads>, clock: Clock) -> Self {
         let process = ProcessFiles::open();
         if let Err(error) = &process {
             log::warn!("/proc cannot be read ({error}): metrics of the process are left out");
         }
         Self {
             shards,
+            reloads,
             clock,
             process: process.ok(),
         }
@@ -46,6 +50,7 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.clock.elapsed(),
             shards: self.shards.clone(),
+            reloads: self.reloads.clone(),
             process: self.process.as_ref().and_then(|files| files.read().ok()),
         }
     }
@@ -60,6 +65,8 @@ pub struct Report {
     pub uptime: Duration,
     /// What each shard has published.
     pub shards: Vec<Arc<ShardStats>>,
+    /// Reloads of the configuration.
+    pub reloads: Arc<Reloads>,
     /// What the kernel tells; `None` without `/proc`.
     pub process: Option<ProcessReport>,
 }
@@ -158,6 +165,7 @@ mod tests {
             uptime: Duration::from_secs(100),
             shards,
             process: None,
+            reloads: Arc::default(),
         };
         assert_eq!(report.silent_shards(), [0, 1, 2], "none has ticked yet");
         for stats in &report.shards {
@@ -194,6 +202,7 @@ mod tests {
             uptime: Duration::ZERO,
             shards,
             process: None,
+            reloads: Arc::default(),
         };
         let expected = Listener {
             arrivals: 3,

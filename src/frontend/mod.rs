@@ -8,6 +8,7 @@ pub mod desk;
 pub mod http;
 mod late;
 pub mod udp;
+pub mod update;
 pub mod worker;
 
 use crate::hook::Moment;

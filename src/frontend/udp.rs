@@ -127,6 +127,18 @@ impl UdpFrontend {
         }
     }
 
+    /// Exchanges the settings for these.
+    pub fn swap_settings(&mut self, settings: &mut UdpSettings) {
+        self.flush_all();
+        for endpoint in &mut self.endpoints {
+            let bytes = |settings: &UdpSettings| settings.max_packet_bytes[endpoint.family.index()];
+            if bytes(settings) != bytes(&self.settings) {
+                endpoint.outbox = Outbox::new(bytes(settings));
+            }
+        }
+        std::mem::swap(&mut self.settings, settings);
+    }
+
     /// The sockets, in the order of their numbers.
     pub fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
         self.endpoints.iter().map(|endpoint| &endpoint.socket)
@@ -188,7 +200,9 @@ impl UdpFrontend {
                 self.answered_late(client, Action::Announce, family);
             }
             Answer::Scrape(_, counts) => {
-                push_scrape(outbox, client, counts);
+                // More than fits was asked for if the limit has changed since.
+                let fits = counts.len().min(self.settings.scrape_limit(family));
+                push_scrape(outbox, client, &counts[..fits]);
                 self.answered_late(client, Action::Scrape, family);
             }
             // The client asks again by itself.

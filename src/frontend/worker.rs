@@ -9,8 +9,10 @@ use super::Client;
 use super::desk::{Answer, Desk, Lanes};
 use super::http::{ConnectionToken, HttpFrontend, Turn};
 use super::udp::UdpFrontend;
+use super::update::ShardUpdate;
 use crate::runtime::clock::{Clock, Now};
 use crate::runtime::executor;
+use crate::runtime::mailbox::Mailbox;
 use crate::runtime::mesh::{Bell, Port};
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
@@ -126,6 +128,8 @@ pub struct Worker {
     pub clock: Clock,
     /// How it is told to stop.
     pub stop: Arc<Stop>,
+    /// Where it finds what a reload changes.
+    pub mailbox: Arc<Mailbox<ShardUpdate>>,
     /// Time that the sweep has taken since its last pass ended.
     pub pass_nanoseconds: u64,
 }
@@ -143,12 +147,12 @@ impl Worker {
         let mut last_datagrams = last_tick.elapsed;
         let mut stopping: Option<Stopping> = None;
         loop {
-            let (desk, stop) = (&mut self.desk, &self.stop);
+            let (desk, stop, mailbox) = (&mut self.desk, &self.stop, &self.mailbox);
             let lanes = desk.lanes();
             let told = stopping.is_some();
             let woken = self
                 .reactor
-                .wait(|| lanes.waiting() > 0 || (!told && stop.is_stopping()))
+                .wait(|| lanes.waiting() > 0 || (!told && stop.is_stopping()) || mailbox.is_full())
                 .await?;
             let now = self.clock.now();
             let datagrams = self.sockets(&now);
@@ -158,6 +162,9 @@ impl Worker {
                 last_datagrams = now.elapsed;
             }
             self.lanes(&now);
+            if self.mailbox.is_full() {
+                self.take_updates();
+            }
             if woken.tick {
                 let since = now.elapsed.saturating_sub(last_tick.elapsed);
                 last_tick = now;
@@ -304,6 +311,15 @@ impl Worker {
             http.measure_late(sent);
             http.measure(sent.saturating_sub(now.elapsed));
         }
+    }
+
+    /// Takes what a reload has left. Between the batches: no request sees the
+    /// half of a change.
+    #[cold]
+    fn take_updates(&mut self) {
+        let (shard, udp, http) = (&mut self.shard, &mut self.udp, &mut self.http);
+        self.mailbox
+            .look(|update| update.exchange(shard, udp.as_mut(), http.as_mut()));
     }
 
     fn tick(&mut self, now: &Now, since: Duration) {

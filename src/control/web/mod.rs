@@ -71,6 +71,7 @@ mod tests {
             uptime: Duration::from_secs(60),
             shards: (0..4).map(|_| Arc::default()).collect(),
             process: None,
+            reloads: Arc::default(),
         };
         let status = |expected: u16, text: &str| {
             assert_eq!(ready(&report), Answer::text(expected, text));

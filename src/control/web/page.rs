@@ -439,6 +439,7 @@ mod tests {
                 .map(|_| Arc::new(ShardStats::new(&udp, &http)))
                 .collect(),
             process: Some(crate::sys::process::ProcessReport::default()),
+            reloads: Arc::default(),
         }
     }
 

@@ -28,6 +28,7 @@ pub fn value(report: &Report) -> Value {
         "uptime_seconds": report.uptime.as_secs_f64(),
         "started_unix_seconds": process.start_unix_seconds,
         "ready": report.silent_shards().is_empty(),
+        "reloads": report.reloads.counts().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "swarms": families(report, |family| family.swarms.get()),
         "peers": families(report, |family| family.seeders.get() + family.leechers.get()),
         "seeders": families(report, |family| family.seeders.get()),

@@ -11,6 +11,7 @@
 
 mod connection;
 mod measure;
+mod reload;
 mod request;
 mod token;
 
@@ -130,7 +131,7 @@ impl HttpFrontend {
         stats: Arc<ShardStats>,
     ) -> Self {
         Self {
-            input: vec![0; settings.max_request_bytes.max(16 << 10)],
+            input: vec![0; reload::input_bytes(&settings)],
             settings,
             listeners,
             accept_paused: false,
