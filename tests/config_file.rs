@@ -183,7 +183,7 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             metrics_addr, shards, http, udp, storage, prehooks, posthooks",
+             metrics_addr, shards, client_breakdown, http, udp, storage, prehooks, posthooks",
         ),
     ]);
 }

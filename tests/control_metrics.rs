@@ -1,6 +1,6 @@
 //! The metrics endpoint: its text, and its manners over real sockets.
 
-use karuta::bittorrent::AddressFamily;
+use karuta::bittorrent::{AddressFamily, PeerId};
 use karuta::control::metrics;
 use karuta::control::reloads::Reloads;
 use karuta::control::report::Report;
@@ -74,8 +74,10 @@ fn filled() -> Report {
         stats.connections_accepted.add(number());
         stats.connections_open.set(number());
         stats.store_bytes.set(number());
-        stats.room_for_peers.set(number());
-        stats.room_for_swarms.set(u64::MAX - number());
+        stats.max_peers.set(number());
+        stats.max_swarms.set(u64::MAX);
+        stats.clients().count(&PeerId(*b"-KT0100-aaaaaaaaaaaa"));
+        stats.clients().count(&PeerId(*b"\"\\\n0100-aaaaaaaaaaaa"));
         stats.ticked(Duration::from_millis(number()));
         for protocol in Protocol::ALL {
             for family in AddressFamily::ALL {
@@ -132,7 +134,8 @@ fn every_series_is_there_from_the_start() {
     let series = |text: &str| -> Vec<String> {
         let names = text
             .lines()
-            // Failures are told of once there are any.
+            // Failures and clients are told of once there are any.
+            .filter(|line| !line.contains("client=\""))
             .filter(|line| !line.contains("error=\"") || line.contains("error=\"\""))
             .map(|line| line.rsplit_once(' ').expect("value").0);
         names.map(str::to_owned).collect()

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use support::{Announce, Response, Server, Udp, config, field, get, hash};
+use support::{Announce, Response, STARTED, Server, Udp, config, field, get, hash};
 
 /// Questions after which something that ought to happen does not.
 const PATIENCE: usize = 3_000;
@@ -126,6 +126,38 @@ fn every_reply_is_measured_once() {
     let announces = server.replies(Protocol::Http, Action::Announce, family, Outcome::Ok);
     assert_eq!(announces, 30);
     assert!(metric(address, "karuta_receive_batch_datagrams_count") >= 14.0);
+}
+
+/// Only announces that start are counted, and only while the option is on.
+#[test]
+fn clients_are_counted_when_they_start() {
+    let mut config = config(2);
+    config.metrics_addr = vec!["127.0.0.1:0".parse().expect("address")];
+    let server = Server::start(&config);
+    let address = server.metrics_addresses[0];
+    let mut udp = Udp::new(server.udp(AddressFamily::V4));
+    let mut start = |number: u16| {
+        let announce = Announce::leecher(hash(number.into()), 1000 + number);
+        udp.announce(&announce.event(STARTED));
+        udp.announce(&announce);
+    };
+    start(0);
+    assert_eq!(stats(address)["clients"], Value::Null);
+    config.client_breakdown = true;
+    server.reload(&config).expect("reloaded");
+    for number in 0..9 {
+        start(number);
+    }
+    let announce = Announce::leecher(hash(1), 2000).event(STARTED);
+    get(server.http(AddressFamily::V4), &announce.target());
+    udp.announce(&Announce {
+        peer_id: *b"\0\xff\"\n100-bbbbbbbbbbbb",
+        ..announce
+    });
+    let clients = &stats(address)["clients"];
+    assert_eq!(clients, &serde_json::json!({ "-KT0": 10, "other": 1 }));
+    let series = "karuta_client_starts_total{client=\"-KT0\"}";
+    assert_eq!(metric(address, series), 10.0);
 }
 
 #[test]

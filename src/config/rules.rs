@@ -65,6 +65,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
     }
     root.addresses("metrics_addr", &mut config.metrics_addr);
     root.integer("shards", 0..=1024, &mut config.shards);
+    root.boolean("client_breakdown", &mut config.client_breakdown);
 
     if let Some(mut section) = root.section("http") {
         config.http = read_http(&mut section, &mut config.notices);

@@ -30,6 +30,9 @@ pub struct Config {
     /// How many shards (executors, each on a core of its own) to run. 0 to
     /// 1024, default 0: one per core the process may use.
     pub shards: usize,
+    /// Whether announces with `event=started` are counted by client. Default
+    /// false.
+    pub client_breakdown: bool,
     /// The HTTP frontend; `None` (the section is omitted or empty) means off.
     pub http: Option<HttpConfig>,
     /// The UDP frontend; `None` (the section is omitted or empty) means off.
@@ -263,6 +266,7 @@ impl Config {
             min_announce_interval: Duration::from_secs(15 * 60),
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
+            client_breakdown: false,
             http: None,
             udp: None,
             storage: StorageConfig::default(),

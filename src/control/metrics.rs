@@ -69,6 +69,7 @@ impl Collector for Ours {
         self.connections(&mut out)?;
         self.listeners(&mut out)?;
         self.batches(&mut out)?;
+        self.clients(&mut out)?;
         self.sweep(&mut out)
     }
 }
@@ -219,6 +220,15 @@ impl Ours {
         let mut family = out.counters("listener_connections", help)?;
         for listener in self.0.listeners(Protocol::Http) {
             family.counter(&[("address", &name(&listener))], listener.arrivals)?;
+        }
+        Ok(())
+    }
+
+    fn clients(&self, out: &mut Writer<'_>) -> Result {
+        let help = "Announces with event=started, by the client's id.";
+        let mut family = out.counters("client_starts", help)?;
+        for (client, starts) in self.0.clients().unwrap_or_default() {
+            family.counter(&[("client", &client)], starts)?;
         }
         Ok(())
     }

@@ -7,8 +7,11 @@
 use super::reloads::Reloads;
 use crate::bittorrent::AddressFamily;
 use crate::runtime::clock::Clock;
+use crate::shard::clients::{ClientId, MAX_CLIENTS};
 use crate::shard::stats::{FamilyStats, Gauge, Protocol, ShardStats};
 use crate::sys::process::{ProcessFiles, ProcessReport};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +97,30 @@ impl Report {
         silent.map(|(shard, _)| shard).collect()
     }
 
+    /// How often each client has started, by its id, the most frequent first;
+    /// at most [`MAX_CLIENTS`], the rest and those without an id as `other` at
+    /// the end. `None` if clients never were counted.
+    #[must_use]
+    pub fn clients(&self) -> Option<Vec<(String, u64)>> {
+        let mut sums = BTreeMap::<ClientId, u64>::new();
+        let mut other = 0;
+        let mut any = false;
+        for table in self.shards.iter().filter_map(|stats| stats.known_clients()) {
+            any = true;
+            other += table.other();
+            for (id, count) in table.counts() {
+                *sums.entry(id).or_default() += count;
+            }
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by_key(|&(_, count)| Reverse(count));
+        let rest = sums.split_off(sums.len().min(MAX_CLIENTS));
+        other += rest.iter().map(|(_, count)| count).sum::<u64>();
+        let named = sums.into_iter().map(|(id, count)| (id.to_string(), count));
+        let other = ("other".to_owned(), other);
+        any.then(|| named.chain([other]).collect())
+    }
+
     /// The listeners of a protocol with what their sockets on all shards have
     /// counted together.
     #[must_use]
@@ -145,12 +172,10 @@ impl Listener {
     }
 }
 
-/// How much a shard may hold: what it holds and the room that is left.
-/// `None` without a cap.
+/// How much a shard may hold; `None` without a cap.
 #[must_use]
-pub fn cap(held: u64, room: u64) -> Option<u64> {
-    // Without a cap the room begins at 2^64 - 1 and is counted down from there.
-    (room < u64::MAX / 2).then(|| held + room)
+pub fn cap(most: &Gauge) -> Option<u64> {
+    Some(most.get()).filter(|&most| most < u64::MAX)
 }
 
 #[cfg(test)]
@@ -178,12 +203,6 @@ mod tests {
         report.shards[2].ticked(report.uptime);
         report.uptime += Duration::from_millis(1);
         assert_eq!(report.silent_shards(), [1]);
-    }
-
-    #[test]
-    fn a_cap_is_what_is_held_and_the_room_left() {
-        assert_eq!(cap(3, 7), Some(10));
-        assert_eq!(cap(3, u64::MAX - 3), None);
     }
 
     #[test]

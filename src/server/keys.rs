@@ -59,7 +59,7 @@ macro_rules! section {
 
 section!(
     settle_root, ROOT, Config, "",
-    live: [announce_interval, min_announce_interval],
+    live: [announce_interval, min_announce_interval, client_breakdown],
     restart: [metrics_addr, shards],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
@@ -182,6 +182,7 @@ mod tests {
     const OTHER: &[(&str, &str)] = &[
         ("announce_interval", "announce_interval: 20m"),
         ("min_announce_interval", "min_announce_interval: 10m"),
+        ("client_breakdown", "client_breakdown: true"),
         ("http.read_timeout", "http: {read_timeout: 1s}"),
         ("http.write_timeout", "http: {write_timeout: 1s}"),
         ("http.enable_keepalive", "http: {enable_keepalive: true}"),

@@ -32,6 +32,7 @@ impl Settings {
             peer_ids: storage.peer_ids,
             max_peers: storage.max_peers as u64,
             max_swarms: storage.max_swarms as u64,
+            client_breakdown: config.client_breakdown,
         };
         let udp = config.udp.as_ref().map(|udp| {
             let skew = udp.max_clock_skew.as_secs();

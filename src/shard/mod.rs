@@ -4,12 +4,13 @@
 //! crosses an await, and a tracker of many shards runs deterministically in a
 //! test. A shard never calls another; [`exchange::Exchange`]s travel.
 
+pub mod clients;
 pub mod exchange;
 pub mod owner;
 pub mod responses;
 pub mod stats;
 
-use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
 use crate::hook::{Chain, Context, Effects, Moment, Refused, ShardHooks};
 use crate::swarm::{
@@ -37,6 +38,8 @@ pub struct ShardSettings {
     pub max_peers: u64,
     /// Swarms that the whole tracker stores at most; 0 for no cap.
     pub max_swarms: u64,
+    /// Whether announces with `event=started` are counted by client.
+    pub client_breakdown: bool,
 }
 
 /// The swarms of both families, in the form that the settings ask for.
@@ -86,6 +89,8 @@ pub struct Shard {
     /// How long a peer can stay after its last announce.
     longest_stay_seconds: u32,
     chain: Chain,
+    /// Counts by client are wanted.
+    counts_clients: bool,
     selector: Selector,
     stats: Arc<ShardStats>,
 }
@@ -124,7 +129,12 @@ impl Shard {
             sweep_seconds: settings.sweep_seconds.max(1),
             pace: Default::default(),
             longest_stay_seconds: settings.longest_stay_seconds(),
-            chain: Chain::default(),
+            chain: {
+                let mut chain = Chain::default();
+                chain.note_all(settings.client_breakdown);
+                chain
+            },
+            counts_clients: settings.client_breakdown,
             selector: Selector::default(),
             stats,
         }
@@ -133,6 +143,7 @@ impl Shard {
     /// Exchanges the hooks for these.
     pub fn swap_hooks(&mut self, hooks: &mut ShardHooks) {
         std::mem::swap(&mut self.chain, &mut hooks.chain);
+        self.chain.note_all(self.counts_clients);
         self.selector.swap(&mut hooks.selection);
     }
 
@@ -152,6 +163,8 @@ impl Shard {
             swarms: room(self.caps.swarms, swarms),
         };
         self.sweep_seconds = settings.sweep_seconds.max(1);
+        self.counts_clients = settings.client_breakdown;
+        self.chain.note_all(self.counts_clients);
         // Peers that are here were promised the earlier time.
         let stay = settings.longest_stay_seconds();
         self.longest_stay_seconds = self.longest_stay_seconds.max(stay);
@@ -195,6 +208,9 @@ impl Shard {
     /// Tells the posthooks of an announce that arrived here and was accepted.
     pub fn after_announce(&mut self, now: Moment, announce: &Announce, context: &Context<'_>) {
         self.chain.after_announce(now, announce, context);
+        if self.counts_clients && announce.event == Event::Started {
+            self.stats.clients().count(&announce.peer_id);
+        }
     }
 
     /// Gives the hooks their turn; about ten times a second.
@@ -383,8 +399,8 @@ impl Shard {
             gauges.leechers.set(totals.leechers);
         }
         self.stats.store_bytes.set(bytes);
-        self.stats.room_for_peers.set(self.capacity.peers);
-        self.stats.room_for_swarms.set(self.capacity.swarms);
+        self.stats.max_peers.set(self.caps.peers);
+        self.stats.max_swarms.set(self.caps.swarms);
     }
 }
 

@@ -9,10 +9,12 @@
 //! Counters only grow, and wrap at 2^64. Sums over shards, names and labels
 //! are left to `control::metrics`.
 
+use super::clients::ClientTable;
 use super::responses::{BUCKETS, FailureClass, ResponseTimes, bucket};
 use crate::bittorrent::AddressFamily;
 use crate::hook::{HookKind, Refused};
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ pub struct ShardStats {
     listeners: [Box<[ListenerStats]>; Protocol::ALL.len()],
     batches: [Counter; BATCH_BUCKETS.len()],
     last_tick_milliseconds: Gauge,
+    clients: OnceLock<ClientTable>,
 
     /// Datagrams received since the start.
     pub datagrams: Counter,
@@ -51,10 +54,10 @@ pub struct ShardStats {
     pub connections_open: Gauge,
     /// Bytes of memory that the swarm store holds now.
     pub store_bytes: Gauge,
-    /// Peers that there is room for beside those stored (`max_peers`).
-    pub room_for_peers: Gauge,
-    /// Swarms that there is room for beside those stored (`max_swarms`).
-    pub room_for_swarms: Gauge,
+    /// Peers that may be stored, `u64::MAX` without a cap (`max_peers`).
+    pub max_peers: Gauge,
+    /// Swarms that may be stored, `u64::MAX` without a cap (`max_swarms`).
+    pub max_swarms: Gauge,
     /// Requests that wait for this shard in the lanes of the others, at the
     /// last drain.
     pub lane_depth: Gauge,
@@ -244,6 +247,19 @@ impl ShardStats {
         std::array::from_fn(|bucket| self.batches[bucket].get())
     }
 
+    /// The table of clients, made at the first call. For the shard's own
+    /// thread.
+    #[must_use]
+    pub fn clients(&self) -> &ClientTable {
+        self.clients.get_or_init(ClientTable::default)
+    }
+
+    /// The table of clients if there is one.
+    #[must_use]
+    pub fn known_clients(&self) -> Option<&ClientTable> {
+        self.clients.get()
+    }
+
     /// Says that the shard's loop ticks, at this time since the start.
     #[inline]
     pub fn ticked(&self, elapsed: Duration) {
@@ -359,6 +375,12 @@ impl Counter {
     pub fn add(&self, count: u64) {
         self.0
             .store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Begins anew at this count, for something else. Only the shard's own
+    /// thread may.
+    pub(super) fn restart(&self, count: u64) {
+        self.0.store(count, Relaxed);
     }
 
     /// Reads it. Anybody may.

@@ -80,7 +80,7 @@ impl Shards {
                 "shard_peers_max",
                 "Peers that a shard may store, its part of max_peers; 0 without a cap.",
                 None,
-                |stats| cap(peers(stats), stats.room_for_peers.get()).unwrap_or(0),
+                |stats| cap(&stats.max_peers).unwrap_or(0),
             ),
             (
                 "shard_swarms",
@@ -92,7 +92,7 @@ impl Shards {
                 "shard_swarms_max",
                 "Swarms that a shard may store, its part of max_swarms; 0 without a cap.",
                 None,
-                |stats| cap(swarms(stats), stats.room_for_swarms.get()).unwrap_or(0),
+                |stats| cap(&stats.max_swarms).unwrap_or(0),
             ),
             (
                 "shard_store",

@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
 
 const SCRIPT: &str = include_str!("stats.js");
 const STYLE: &str = include_str!("stats.css");
@@ -135,6 +136,7 @@ impl Page<'_> {
         self.hooks();
         self.listeners();
         self.process();
+        self.clients();
         self.shards();
         self.html.push_str("</main>\n<script>");
         self.html.push_str(SCRIPT);
@@ -259,6 +261,26 @@ impl Page<'_> {
             "out",
         ];
         self.table("Listeners", &heads, rows);
+    }
+
+    /// As many clients as there are now; later ones appear when the page is
+    /// loaded again.
+    fn clients(&mut self) {
+        let clients = self.stats["clients"].as_object().into_iter().flatten();
+        let mut clients: Vec<_> = clients.collect();
+        clients.sort_by_key(|(_, starts)| Reverse(starts.as_u64()));
+        let rows = clients.into_iter().map(|(client, _)| {
+            let cells = Cell::with_rate(format!("/clients/{client}"));
+            (client.clone(), Vec::from(cells))
+        });
+        let rows: Vec<_> = rows.collect();
+        if !rows.is_empty() {
+            self.table(
+                "Clients that started",
+                &["client", "times", "per second"],
+                rows,
+            );
+        }
     }
 
     fn process(&mut self) {

@@ -55,6 +55,7 @@ pub fn value(report: &Report) -> Value {
             "accepted": sum(|stats| stats.connections_accepted.get()),
         },
         "listeners": listeners(report),
+        "clients": clients(report),
         "memory": {
             "store_bytes": sum(|stats| stats.store_bytes.get()),
             "resident_bytes": process.resident_bytes,
@@ -132,6 +133,17 @@ fn listeners(report: &Report) -> Value {
     all.collect()
 }
 
+/// How often each client has started; null when nothing was ever counted.
+fn clients(report: &Report) -> Value {
+    let clients = report.clients();
+    clients.map_or(Value::Null, |clients| {
+        let fields = clients
+            .into_iter()
+            .map(|(client, starts)| (client, starts.into()));
+        Value::Object(fields.collect())
+    })
+}
+
 fn shards(report: &Report) -> Value {
     let silent = report.silent_shards();
     let shards = report.shards.iter().enumerate().map(|(shard, stats)| {
@@ -149,9 +161,9 @@ fn shards(report: &Report) -> Value {
             "tick_age_seconds": since.as_secs_f64(),
             "requests": stats.all_requests(),
             "swarms": swarms,
-            "max_swarms": cap(swarms, stats.room_for_swarms.get()),
+            "max_swarms": cap(&stats.max_swarms),
             "peers": peers,
-            "max_peers": cap(peers, stats.room_for_peers.get()),
+            "max_peers": cap(&stats.max_peers),
             "store_bytes": stats.store_bytes.get(),
             "lane_depth": stats.lane_depth.get(),
         })
