@@ -137,9 +137,9 @@ fn clients_are_counted_when_they_start() {
     let address = server.metrics_addresses[0];
     let mut udp = Udp::new(server.udp(AddressFamily::V4));
     let mut start = |number: u16| {
-        let announce = Announce::leecher(hash(number.into()), 1000 + number);
-        udp.announce(&announce.event(STARTED));
-        udp.announce(&announce);
+        let announce = || Announce::leecher(hash(number.into()), 1000 + number);
+        udp.announce(&announce().event(STARTED));
+        udp.announce(&announce());
     };
     start(0);
     assert_eq!(stats(address)["clients"], Value::Null);
