@@ -39,7 +39,10 @@ pub fn routes(reporter: Reporter) -> Vec<Route> {
             content_type: "application/json",
             ..Answer::text(200, stats::encode(report))
         }),
-        route("/healthz", |_| Answer::text(200, "alive\n")),
+        Route {
+            path: "/healthz",
+            render: Arc::new(|| Answer::text(200, "alive\n")),
+        },
         route("/readyz", ready),
     ]
 }
