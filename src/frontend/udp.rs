@@ -9,6 +9,7 @@
 //! the tracker is no use for reflection.
 
 mod measure;
+mod peers;
 
 use super::Client;
 use super::desk::{Answer, Asked, Desk, Lanes};
@@ -21,11 +22,10 @@ use crate::protocol::udp::{
 };
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
-use crate::shard::exchange::PeerOutput;
 use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
-use crate::swarm::StoredPeer;
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
+use peers::DatagramPeers;
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
@@ -142,6 +142,15 @@ impl UdpFrontend {
     /// The sockets, in the order of their numbers.
     pub fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
         self.endpoints.iter().map(|endpoint| &endpoint.socket)
+    }
+
+    /// The socket of this number.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn socket(&self, endpoint: usize) -> &UdpSocket {
+        &self.endpoints[endpoint].socket
     }
 
     /// Receives one batch on the socket of this number and answers it; returns
@@ -479,28 +488,6 @@ fn announce_header(
         counts.complete,
     )
     .ok()
-}
-
-/// Peers written one behind the other into a datagram.
-struct DatagramPeers<'a> {
-    buffer: &'a mut [u8],
-    filled: usize,
-}
-
-impl PeerOutput for DatagramPeers<'_> {
-    #[inline]
-    fn peers<P: StoredPeer>(&mut self, peers: &[P]) {
-        for peer in peers {
-            let compact = peer.compact();
-            let end = self.filled + compact.len();
-            // num_want was clamped to what fits.
-            let Some(room) = self.buffer.get_mut(self.filled..end) else {
-                return;
-            };
-            room.copy_from_slice(compact);
-            self.filled = end;
-        }
-    }
 }
 
 #[expect(
