@@ -9,7 +9,7 @@ use std::time::Duration;
 
 impl HttpFrontend {
     /// Measures what was answered since the last call to requests that arrived
-    /// when the turn began: see [`ShardStats::answered`].
+    /// when the turn began: see [`ShardStats::answered`](crate::shard::stats::ShardStats::answered).
     pub fn measure(&mut self, took: Duration) {
         for family in AddressFamily::ALL {
             self.stats.answered(Protocol::Http, family, took);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 impl UdpFrontend {
     /// Measures what [`UdpFrontend::serve`] has answered on this socket since
-    /// the last call: see [`ShardStats::answered`].
+    /// the last call: see [`ShardStats::answered`](crate::shard::stats::ShardStats::answered).
     #[inline]
     pub fn measure(&mut self, endpoint: usize, took: Duration) {
         let family = self.endpoints[endpoint].family;
