@@ -36,14 +36,15 @@ pub fn bucket(nanoseconds: u64) -> usize {
 /// The replies of one shard over one protocol, by the time that they took.
 #[derive(Debug, Default)]
 pub struct ResponseTimes {
+    /// Replies that have been measured, by action, family and outcome. Apart
+    /// from the rest because every batch looks at all of them.
+    measured: [[[Counter; Outcome::ALL.len()]; AddressFamily::ALL.len()]; Action::ALL.len()],
     kinds: [[Kind; AddressFamily::ALL.len()]; Action::ALL.len()],
 }
 
 /// The replies to one action in one family.
 #[derive(Debug, Default)]
 struct Kind {
-    /// Replies that have been measured, by outcome.
-    measured: [Counter; Outcome::ALL.len()],
     ok: Times,
     failed: [Failed; FailureClass::ALL.len()],
 }
@@ -83,14 +84,17 @@ impl ResponseTimes {
     ) {
         let nanoseconds = took.as_nanos() as u64;
         for action in Action::ALL {
-            let kind = &self.kinds[action as usize][family.index()];
+            let measured = &self.measured[action as usize][family.index()];
             let [ok, error] = Outcome::ALL.map(|outcome| {
-                let (count, measured) =
-                    (replies(action, outcome), &kind.measured[outcome as usize]);
-                let new = count.wrapping_sub(measured.get());
-                measured.add(new);
-                new
+                let measured = measured[outcome as usize].get();
+                replies(action, outcome).wrapping_sub(measured)
             });
+            if ok | error == 0 {
+                continue;
+            }
+            measured[Outcome::Ok as usize].add(ok);
+            measured[Outcome::Error as usize].add(error);
+            let kind = &self.kinds[action as usize][family.index()];
             if ok > 0 {
                 kind.ok.add(ok, nanoseconds);
             }
@@ -111,14 +115,15 @@ impl ResponseTimes {
     ) {
         let nanoseconds = took.as_nanos() as u64;
         let kind = &self.kinds[action as usize][family.index()];
+        let measured = &self.measured[action as usize][family.index()];
         match failure {
             None => {
-                kind.measured[Outcome::Ok as usize].add(1);
+                measured[Outcome::Ok as usize].add(1);
                 kind.ok.add(1, nanoseconds);
             }
             Some(class) => {
                 let failed = &kind.failed[class as usize];
-                kind.measured[Outcome::Error as usize].add(1);
+                measured[Outcome::Error as usize].add(1);
                 failed.measured.add(1);
                 failed.times.add(1, nanoseconds);
             }
