@@ -21,7 +21,7 @@ use super::report::{Listener, Report};
 use crate::bittorrent::AddressFamily;
 use crate::hook::HookKind;
 use crate::shard::stats::{
-    Action, BATCH_BUCKETS, DropReason, Outcome, Protocol, Refusal, ShardStats,
+    Action, BATCH_BUCKETS, DropReason, Handshake, Outcome, Protocol, Refusal, ShardStats,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -192,34 +192,61 @@ impl Ours {
             "HTTP connections accepted.",
             None,
             accepted,
-        )
+        )?;
+        let mut family = out.counters("tls_handshakes", "TLS handshakes, by result.")?;
+        for result in Handshake::ALL {
+            let value = self.sum(|stats| stats.handshakes(result).get());
+            family.counter(&[("result", result.name())], value)?;
+        }
+        let help = "When the certificate expires, in Unix time; absent without HTTPS.";
+        let name = "tls_certificate_expiry_timestamp";
+        let family = out.gauges(name, help, Some(&Unit::Seconds))?;
+        match self.sum(|stats| stats.certificate_expiry.get()) {
+            0 => Ok(()),
+            seconds => family.alone(seconds),
+        }
     }
 
     /// What came and went through each listener.
     fn listeners(&self, out: &mut Writer<'_>) -> Result {
-        let name = |listener: &Listener| listener.address.to_string();
-        let udp = self.0.listeners(Protocol::Udp);
+        let listeners = Protocol::ALL.map(|protocol| {
+            let listeners = self.0.listeners(protocol).into_iter();
+            let named = listeners.map(|listener| (listener.address.to_string(), listener));
+            named.collect::<Vec<(String, Listener)>>()
+        });
+        let [udp, http] = &listeners;
         let help = "Datagrams of a UDP listener, received and sent.";
         let mut family = out.counters("listener_datagrams", help)?;
-        for listener in &udp {
-            let name = name(listener);
-            let labels = |direction| [("address", name.as_str()), ("direction", direction)];
+        for (address, listener) in udp {
+            let labels = |direction| [("address", address.as_str()), ("direction", direction)];
             family.counter(&labels("in"), listener.arrivals)?;
             family.counter(&labels("out"), listener.departures)?;
         }
-        let help = "Bytes in the datagrams of a UDP listener, without headers.";
-        let unit = Unit::Bytes;
-        let mut family = out.counters_in("listener_datagram", help, &unit)?;
-        for listener in &udp {
-            let name = name(listener);
-            let labels = |direction| [("address", name.as_str()), ("direction", direction)];
-            family.counter(&labels("in"), listener.bytes_in)?;
-            family.counter(&labels("out"), listener.bytes_out)?;
-        }
         let help = "Connections that an HTTP listener accepted.";
         let mut family = out.counters("listener_connections", help)?;
-        for listener in self.0.listeners(Protocol::Http) {
-            family.counter(&[("address", &name(&listener))], listener.arrivals)?;
+        for (address, listener) in http {
+            family.counter(&[("address", address)], listener.arrivals)?;
+        }
+        let help = "Requests that came through the connections of an HTTP listener.";
+        let mut family = out.counters("listener_requests", help)?;
+        for (address, listener) in http {
+            family.counter(&[("address", address)], listener.requests)?;
+        }
+        let help = "Bytes of datagrams, and of requests and replies over HTTP.";
+        let mut family = out.counters_in("listener", help, &Unit::Bytes)?;
+        for (protocol, listeners) in Protocol::ALL.into_iter().zip(&listeners) {
+            for (address, listener) in listeners {
+                let labels = |direction| {
+                    let address = ("address", address.as_str());
+                    [
+                        ("protocol", protocol.name()),
+                        address,
+                        ("direction", direction),
+                    ]
+                };
+                family.counter(&labels("in"), listener.bytes_in)?;
+                family.counter(&labels("out"), listener.bytes_out)?;
+            }
         }
         Ok(())
     }

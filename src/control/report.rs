@@ -136,6 +136,7 @@ impl Report {
             Some(all.fold(Listener::new(address), |mut sum, stats| {
                 sum.arrivals += stats.arrivals.get();
                 sum.departures += stats.departures.get();
+                sum.requests += stats.requests.get();
                 sum.bytes_in += stats.bytes_in.get();
                 sum.bytes_out += stats.bytes_out.get();
                 sum
@@ -152,8 +153,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Datagrams received, or connections accepted.
     pub arrivals: u64,
-    /// Datagrams sent.
+    /// Datagrams sent (UDP).
     pub departures: u64,
+    /// Requests that came through the connections (HTTP).
+    pub requests: u64,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent.
@@ -166,6 +169,7 @@ impl Listener {
             address,
             arrivals: 0,
             departures: 0,
+            requests: 0,
             bytes_in: 0,
             bytes_out: 0,
         }

@@ -6,9 +6,11 @@
 
 pub mod clients;
 pub mod exchange;
+pub mod listener;
 pub mod owner;
 pub mod responses;
 pub mod stats;
+pub mod sweep;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};

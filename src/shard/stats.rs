@@ -10,7 +10,9 @@
 //! are left to `control::metrics`.
 
 use super::clients::ClientTable;
-use super::responses::{BUCKETS, FailureClass, ResponseTimes, bucket};
+use super::listener::ListenerStats;
+use super::responses::{FailureClass, ResponseTimes};
+use super::sweep::SweepStats;
 use crate::bittorrent::AddressFamily;
 use crate::hook::{HookKind, Refused};
 use std::net::SocketAddr;
@@ -52,6 +54,11 @@ pub struct ShardStats {
     pub connections_accepted: Counter,
     /// HTTP connections open now.
     pub connections_open: Gauge,
+    handshakes: [Counter; Handshake::ALL.len()],
+    /// When the certificate of HTTPS expires, in Unix seconds; 0 without one.
+    /// The whole process has one: it is kept with the first shard's values, and
+    /// written by the thread that reads certificates, not by the shard.
+    pub certificate_expiry: Gauge,
     /// Bytes of memory that the swarm store holds now.
     pub store_bytes: Gauge,
     /// Peers that may be stored, `u64::MAX` without a cap (`max_peers`).
@@ -78,49 +85,6 @@ pub struct FamilyStats {
     pub seeders: Gauge,
     /// Leechers known now.
     pub leechers: Gauge,
-}
-
-/// What is counted for one socket of this shard. The sockets of all shards on
-/// one address make a listener.
-#[derive(Debug)]
-pub struct ListenerStats {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Datagrams received, or connections accepted.
-    pub arrivals: Counter,
-    /// Datagrams handed to the kernel.
-    pub departures: Counter,
-    /// Bytes of datagrams received, without the headers of the network.
-    pub bytes_in: Counter,
-    /// Bytes of datagrams handed to the kernel.
-    pub bytes_out: Counter,
-}
-
-impl ListenerStats {
-    fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            arrivals: Counter::default(),
-            departures: Counter::default(),
-            bytes_in: Counter::default(),
-            bytes_out: Counter::default(),
-        }
-    }
-}
-
-/// Sweeps are done slice by slice; a pass is one round over everything.
-#[derive(Debug, Default)]
-pub struct SweepStats {
-    /// Slices done since the start.
-    pub slices: Counter,
-    /// Time spent in slices since the start.
-    pub nanoseconds: Counter,
-    /// Peers removed because they were silent for too long.
-    pub expired_peers: Counter,
-    /// Finished passes by the time spent in their slices.
-    passes: [Counter; BUCKETS],
-    /// Sum of the same times.
-    pass_microseconds: Counter,
 }
 
 impl ShardStats {
@@ -320,6 +284,19 @@ impl ShardStats {
         &self.hook_refusals[by as usize][refusal as usize]
     }
 
+    /// Counts one TLS handshake that is over.
+    #[inline]
+    pub fn handshake(&self, handshake: Handshake) {
+        self.handshakes(handshake).add(1);
+    }
+
+    /// The counter of such handshakes.
+    #[must_use]
+    #[inline]
+    pub fn handshakes(&self, handshake: Handshake) -> &Counter {
+        &self.handshakes[handshake as usize]
+    }
+
     /// What is counted per address family.
     #[must_use]
     #[inline]
@@ -334,34 +311,6 @@ impl ShardStats {
         if depth > self.lane_depth_max.get() {
             self.lane_depth_max.set(depth);
         }
-    }
-}
-
-impl SweepStats {
-    /// Counts one slice, the nanoseconds it took and the peers it removed.
-    #[inline]
-    pub fn slice(&self, nanoseconds: u64, expired_peers: u64) {
-        self.slices.add(1);
-        self.nanoseconds.add(nanoseconds);
-        self.expired_peers.add(expired_peers);
-    }
-
-    /// Counts one finished pass and the nanoseconds spent in its slices.
-    pub fn pass(&self, nanoseconds: u64) {
-        self.passes[bucket(nanoseconds)].add(1);
-        self.pass_microseconds.add(nanoseconds / 1000);
-    }
-
-    /// Passes in each bucket alone (not cumulative); the last has no bound.
-    #[must_use]
-    pub fn passes(&self) -> [u64; BUCKETS] {
-        std::array::from_fn(|bucket| self.passes[bucket].get())
-    }
-
-    /// Milliseconds that all finished passes took together.
-    #[must_use]
-    pub fn pass_milliseconds(&self) -> f64 {
-        self.pass_microseconds.get() as f64 / 1e3
     }
 }
 
@@ -496,6 +445,18 @@ label! {
 }
 
 label! {
+    /// How a TLS handshake ended.
+    Handshake {
+        /// With certificate and signature.
+        Full = "full",
+        /// By a ticket from an earlier connection, at a fraction of the cost.
+        Resumed = "resumed",
+        /// Not at all: the client gave up, took too long, or did not speak TLS.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why a request was given up without an answer.
     DropReason {
         /// Fewer bytes than any request has.
@@ -527,6 +488,11 @@ label! {
         ConnectionFailed = "connection_failed",
         /// Accepting a connection failed (out of file descriptors).
         AcceptFailed = "accept_failed",
+        /// A connection that is not from a trusted proxy, where only those are
+        /// served (PROXY protocol).
+        UntrustedProxy = "untrusted_proxy",
+        /// A connection that does not begin as the PROXY protocol wants.
+        BadProxyHeader = "bad_proxy_header",
     }
 }
 
@@ -560,16 +526,6 @@ mod tests {
         let read: Vec<u64> = counters.iter().map(|counter| counter.get()).collect();
         let expected: Vec<u64> = (1..next).collect();
         assert_eq!(read, expected);
-    }
-
-    #[test]
-    fn passes_fall_into_the_bucket_that_bounds_them() {
-        let sweep = SweepStats::default();
-        for nanoseconds in [0, 9_375_000, 9_375_001, 4_800_000_000, 4_800_001_000] {
-            sweep.pass(nanoseconds);
-        }
-        assert_eq!(sweep.passes(), [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!(sweep.pass_milliseconds(), 9618.751);
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Writer<'_> {
 pub(super) struct Family<'a>(pub MetricEncoder<'a>);
 
 impl Family<'_> {
+    /// The only value, without labels.
+    pub fn alone(self, value: u64) -> Result {
+        ConstGauge::new(as_gauge(value)).encode(self.0)
+    }
+
     pub fn counter(&mut self, labels: &[Label<'_>], value: u64) -> Result {
         ConstCounter::new(value).encode(self.0.encode_family(&labels)?)
     }

@@ -8,7 +8,7 @@ use crate::bittorrent::AddressFamily;
 use crate::control::report::{Report, cap};
 use crate::hook::HookKind;
 use crate::shard::stats::{
-    Action, DropReason, FamilyStats, Gauge, Outcome, Protocol, Refusal, ShardStats,
+    Action, DropReason, FamilyStats, Gauge, Handshake, Outcome, Protocol, Refusal, ShardStats,
 };
 use serde_json::{Map, Value, json};
 
@@ -50,6 +50,9 @@ pub fn value(report: &Report) -> Value {
             })
         }),
         "hook_events_lost": sum(|stats| stats.hook_events_lost.get()),
+        "tls_handshakes": by_name(Handshake::ALL, Handshake::name, |result| {
+            report.sum(|stats| stats.handshakes(result).get()).into()
+        }),
         "connections": {
             "open": sum(|stats| stats.connections_open.get()),
             "accepted": sum(|stats| stats.connections_accepted.get()),
@@ -114,20 +117,24 @@ fn replies(report: &Report, protocol: Protocol) -> Value {
 fn listeners(report: &Report) -> Value {
     let all = Protocol::ALL.into_iter().flat_map(|protocol| {
         let listeners = report.listeners(protocol).into_iter();
-        listeners.map(move |listener| match protocol {
-            Protocol::Udp => json!({
+        listeners.map(move |listener| {
+            let mut fields = json!({
                 "protocol": protocol.name(),
                 "address": listener.address.to_string(),
-                "datagrams_in": listener.arrivals,
-                "datagrams_out": listener.departures,
                 "bytes_in": listener.bytes_in,
                 "bytes_out": listener.bytes_out,
-            }),
-            Protocol::Http => json!({
-                "protocol": protocol.name(),
-                "address": listener.address.to_string(),
-                "connections": listener.arrivals,
-            }),
+            });
+            match protocol {
+                Protocol::Udp => {
+                    fields["datagrams_in"] = listener.arrivals.into();
+                    fields["datagrams_out"] = listener.departures.into();
+                }
+                Protocol::Http => {
+                    fields["connections"] = listener.arrivals.into();
+                    fields["requests"] = listener.requests.into();
+                }
+            }
+            fields
         })
     });
     all.collect()

@@ -22,6 +22,17 @@ impl HttpFrontend {
         late::measure(&mut self.late, &self.stats, Protocol::Http, now);
     }
 
+    /// Counts requests of a connection, their bytes and those of answers, for
+    /// its listener; as they are inside TLS.
+    pub(super) fn note_requests(&self, at: usize, requests: u64, bytes: usize, answers: usize) {
+        let number = self.connections[at].listener;
+        if let Some(listener) = self.stats.listener(Protocol::Http, number) {
+            listener.requests.add(requests);
+            listener.bytes_in.add(bytes as u64);
+            listener.bytes_out.add(answers as u64);
+        }
+    }
+
     /// Counts a reply to a request that waited for another shard.
     pub(super) fn answered_late(
         &mut self,

@@ -1,10 +1,11 @@
 //! One HTTP request: from its head to its answer, or to another shard.
 
 use super::connection::{Phase, ReplyForm};
-use super::{ConnectionToken, HttpFrontend, HttpSettings, Turn};
+use super::{HttpFrontend, HttpSettings, Turn};
 use crate::bittorrent::{AddressFamily, AnnounceCounts};
 use crate::frontend::Client;
 use crate::frontend::desk::{Answer, Asked, Lanes};
+use crate::hook::prefix_table::Listed;
 use crate::hook::{self, Context, Effects, Transport, Url};
 use crate::protocol::http::{
     self as wire, AnnounceQuery, AnnounceReply, ClaimedAddresses, Failure, Head, Method, RetryIn,
@@ -29,17 +30,7 @@ impl HttpFrontend {
     /// Answers a request into `self.out`, or leaves its connection waiting.
     pub(super) fn request<L: Lanes>(&mut self, at: usize, head: &Head<'_>, turn: &mut Turn<'_, L>) {
         let peer = self.connections[at].peer;
-        let family = AddressFamily::of(&peer);
         let keep_alive = self.settings.enable_keepalive && head.keep_alive && !self.stopping;
-        self.connections[at].form = ReplyForm {
-            keep_alive,
-            compact: true,
-            peer_ids: false,
-            family,
-            external_ip: None,
-            effects: Effects::default(),
-            arrived: turn.now.elapsed,
-        };
         self.connections[at].body_follows |= head.has_body;
         let route = self.settings.routes.find(head.path).map(|route| route.kind);
         let action = match route {
@@ -48,10 +39,26 @@ impl HttpFrontend {
             Some(RouteKind::Scrape) => Action::Scrape,
             None => Action::Other,
         };
+        let client = match action {
+            Action::Other => Ok(peer),
+            _ => self.client(head, peer),
+        };
+        let family = AddressFamily::of(client.as_ref().unwrap_or(&peer));
+        self.connections[at].form = ReplyForm {
+            keep_alive,
+            compact: true,
+            peer_ids: false,
+            family,
+            client_family: family,
+            external_ip: None,
+            effects: Effects::default(),
+            arrived: turn.now.elapsed,
+        };
         self.stats.request(Protocol::Http, action, family);
-        let result = match action {
-            Action::Announce => self.announce(at, head, peer, turn),
-            Action::Scrape => self.scrape(at, head, peer, turn),
+        let result = match (action, client) {
+            (_, Err(failure)) => Err(Denied::because_of(failure)),
+            (Action::Announce, Ok(client)) => self.announce(at, head, client, turn),
+            (Action::Scrape, Ok(client)) => self.scrape(at, head, client, turn),
             _ => {
                 let ok = self.other(head, keep_alive);
                 let outcome = if ok { Outcome::Ok } else { Outcome::Error };
@@ -109,7 +116,7 @@ impl HttpFrontend {
         &mut self,
         at: usize,
         head: &Head<'_>,
-        peer: IpAddr,
+        client: IpAddr,
         turn: &mut Turn<'_, L>,
     ) -> Result<Handled, Denied> {
         let query =
@@ -117,8 +124,8 @@ impl HttpFrontend {
         let ip = wire::resolve_address(
             &query.claimed,
             self.settings.allow_ip_spoofing,
-            head.real_ip,
-            peer,
+            None,
+            client,
         )
         .map_err(Denied::because_of)?;
         let mut announce = query.to_announce(ip);
@@ -126,9 +133,8 @@ impl HttpFrontend {
         let hooks = turn.shard.hooks();
         let (judges, notes) = (hooks.judges(), hooks.notes());
         if judges || notes {
-            let source = self.source(head, peer)?;
             let route = self.settings.routes.find(head.path);
-            let context = context(head, source, route.as_ref());
+            let context = context(head, client, route.as_ref());
             let now = turn.now.into();
             if judges {
                 effects = turn.shard.before_announce(now, &mut announce, &context)?;
@@ -150,10 +156,10 @@ impl HttpFrontend {
             return Ok(Handled::Answered);
         }
         self.stats.cross_shard_request(Protocol::Http);
-        let client = Client::Http(self.token(at));
+        let waiting = Client::Http(self.token(at));
         match turn
             .desk
-            .announce(turn.now.seconds, owner, &announce, client)
+            .announce(turn.now.seconds, owner, &announce, waiting)
         {
             Asked::Waiting => Ok(Handled::Waiting),
             Asked::Refused => {
@@ -167,10 +173,10 @@ impl HttpFrontend {
         &mut self,
         at: usize,
         head: &Head<'_>,
-        peer: IpAddr,
+        client: IpAddr,
         turn: &mut Turn<'_, L>,
     ) -> Result<Handled, Denied> {
-        let family = AddressFamily::of(&peer);
+        let family = AddressFamily::of(&client);
         self.hashes.clear();
         let hashes = &mut self.hashes;
         wire::parse_scrape(head.query, self.settings.max_scrape_hashes, |hash| {
@@ -178,9 +184,8 @@ impl HttpFrontend {
         })
         .map_err(Denied::because_of)?;
         if turn.shard.hooks().judges() {
-            let source = self.source(head, peer)?;
             let route = self.settings.routes.find(head.path);
-            let context = context(head, source, route.as_ref());
+            let context = context(head, client, route.as_ref());
             let now = turn.now.into();
             turn.shard.before_scrape(now, &self.hashes, &context)?;
         }
@@ -188,7 +193,7 @@ impl HttpFrontend {
         if self.hashes.iter().any(|hash| owners.owner(hash) != id) {
             self.stats.cross_shard_request(Protocol::Http);
         }
-        let client = Client::Http(self.token(at));
+        let waiting = Client::Http(self.token(at));
         let keep_alive = self.connections[at].form.keep_alive;
         let (out, files, stats) = (&mut self.out, &mut self.files, &self.stats);
         let mut result = Ok(Handled::Waiting);
@@ -197,7 +202,7 @@ impl HttpFrontend {
             turn.shard,
             family,
             self.hashes.iter().copied(),
-            client,
+            waiting,
             |_, answer| {
                 if let Answer::Scrape(hashes, counts) = answer {
                     files.clear();
@@ -213,13 +218,6 @@ impl HttpFrontend {
             },
         );
         result
-    }
-
-    fn token(&self, at: usize) -> ConnectionToken {
-        ConnectionToken {
-            place: at as u32,
-            generation: self.connections[at].generation,
-        }
     }
 
     /// Remembers how the announce in hand is to be answered.
@@ -239,10 +237,26 @@ impl HttpFrontend {
         *form
     }
 
-    /// Who sent a request, for hooks: not what it claims.
-    fn source(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Denied> {
-        wire::resolve_address(&ClaimedAddresses::default(), false, head.real_ip, peer)
-            .map_err(Denied::because_of)
+    /// Who sent a request: the other end of the connection or, when that is a
+    /// proxy that is believed, whom it names. Not what the client claims.
+    fn client(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Failure> {
+        let settings = &self.settings;
+        let Some(name) = &settings.real_ip_header else {
+            return Ok(peer);
+        };
+        let named = match head.real_ip {
+            _ if !settings.trusts(&peer) => return Ok(peer),
+            // Any proxy is believed: this may be none, as in Chihaya.
+            None if settings.trusted_proxies.is_none() => return Ok(peer),
+            None => return Err(Failure::NoForwardedAddress),
+            Some(lines) => {
+                let listed = settings.trusted_proxies.as_ref();
+                let is_trusted =
+                    |ip: &IpAddr| listed.is_some_and(|listed| listed.find(ip) == Listed::Allowed);
+                wire::forwarded_client(name, lines, is_trusted)?
+            }
+        };
+        wire::resolve_address(&ClaimedAddresses::default(), false, None, named)
     }
 }
 

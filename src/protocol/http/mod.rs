@@ -7,6 +7,7 @@
 //!                   -> Err          write_status(error.status()), close
 //!                   -> Complete     method other than GET: 405
 //!                                   Routes::find(path): none: 404
+//! forwarded_client                  behind a proxy: whose request it is
 //! parse_announce / parse_scrape     Err: write_failure, status 200
 //! resolve_address                   Err: write_failure, status 200
 //! begin_response, write_..., finish
@@ -18,6 +19,7 @@
 //! [`Head::head_len`] says where the next one begins.
 
 mod announce;
+mod forwarded;
 mod head;
 pub mod percent;
 pub mod query;
@@ -29,6 +31,7 @@ pub use announce::{
     AnnounceQuery, ClaimedAddresses, Failure, NumWantLimits, Parameter, parse_announce,
     resolve_address,
 };
+pub use forwarded::forwarded_client;
 pub use head::{Head, HeadError, HeadOptions, HeadStatus, MAX_HEADERS, Method, parse_head};
 pub use reply::{
     AnnounceReply, OpenResponse, RetryIn, Status, begin_response, write_announce_compact,
