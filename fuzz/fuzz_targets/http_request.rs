@@ -14,4 +14,5 @@ fuzz_target!(|data: &[u8]| {
     properties::proxy::any_head(data);
     properties::proxy::any_forwarded(data);
     properties::proxy::any_introduction(data);
+    properties::opentracker::any_request(data);
 });

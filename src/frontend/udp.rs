@@ -10,45 +10,31 @@
 
 mod measure;
 mod peers;
+mod settings;
 
-use super::Client;
+pub use settings::UdpSettings;
+
 use super::desk::{Answer, Asked, Desk, Lanes};
 use super::late::LateReply;
+use super::{Client, dialect};
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::{Context, Refused, Transport, Url};
+use crate::protocol::Dialect;
 use crate::protocol::udp::{
-    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, AnnounceFields, ConnectionIds, ErrorText,
-    ParseError, Request, ScrapeHashes,
+    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, ErrorText, ParseError, Request, ScrapeHashes,
 };
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
+use crate::shard::exchange::Question;
+use crate::shard::families::{Families, Peers};
 use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
 use peers::DatagramPeers;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What the frontend is set to.
-#[derive(Clone, Debug)]
-pub struct UdpSettings {
-    /// When clients are to announce again, in seconds.
-    pub interval_seconds: u32,
-    /// Issues and verifies connection ids.
-    pub connection_ids: ConnectionIds,
-    /// Whether the address field of an announce counts.
-    pub allow_ip_spoofing: bool,
-    /// Peers in a reply to a client that does not say how many it wants.
-    pub default_num_want: u32,
-    /// Peers in a reply, at most.
-    pub max_num_want: u32,
-    /// Hashes of a scrape that are answered, at most.
-    pub max_scrape_hashes: usize,
-    /// Bytes of a reply, at most, by family (see [`AddressFamily::index`]).
-    pub max_packet_bytes: [usize; 2],
-}
 
 /// What is needed to answer a datagram later.
 #[derive(Clone, Copy, Debug)]
@@ -180,7 +166,15 @@ impl UdpFrontend {
         for prepared in &self.prepared {
             shard.prefetch_peers(prepared.hash, &prepared.announce);
         }
-        self.announce_prepared(endpoint, now, shard);
+        match self.settings.dialect.combines_families() {
+            false => self.announce_prepared::<false>(endpoint, now, shard),
+            true => {
+                for prepared in &self.prepared {
+                    shard.prefetch_other_family(&prepared.announce);
+                }
+                self.announce_prepared::<true>(endpoint, now, shard);
+            }
+        }
         self.flush(endpoint);
         Ok(count)
     }
@@ -280,7 +274,20 @@ impl UdpFrontend {
                 .connection_ids
                 .accepts(now.unix_seconds, source, id)
         };
-        let request = match udp::parse(datagram.bytes) {
+        let dialect = settings.dialect;
+        let parsed = match udp::parse(datagram.bytes) {
+            Err(ParseError::Answer {
+                connection_id,
+                error,
+                ..
+            }) if dialect == Dialect::Opentracker
+                && (error == ErrorText::UnknownAction || accepts(connection_id)) =>
+            {
+                udp::parse_leniently(datagram.bytes)
+            }
+            parsed => parsed,
+        };
+        let request = match parsed {
             Ok(request) => request,
             Err(ParseError::Drop(reason)) => {
                 stats.request(Protocol::Udp, Action::Other, family);
@@ -299,14 +306,8 @@ impl UdpFrontend {
                     let class = FailureClass::of(error.as_str());
                     stats.refused(Protocol::Udp, Action::Other, family, class);
                 } else {
-                    refuse(
-                        outbox,
-                        &client,
-                        datagram.bytes.len(),
-                        Action::Other,
-                        family,
-                        stats,
-                    );
+                    let (bytes, action) = (datagram.bytes.len(), Action::Other);
+                    refuse(outbox, &client, bytes, dialect, action, family, stats);
                 }
                 return;
             }
@@ -319,7 +320,8 @@ impl UdpFrontend {
         };
         stats.request(Protocol::Udp, action, family);
         if request.connection_id().is_some_and(|id| !accepts(id)) {
-            refuse(outbox, &client, datagram.bytes.len(), action, family, stats);
+            let bytes = datagram.bytes.len();
+            refuse(outbox, &client, bytes, dialect, action, family, stats);
             return;
         }
         match request {
@@ -345,12 +347,16 @@ impl UdpFrontend {
                         return;
                     }
                 };
+                if settings.varies() {
+                    settings.vary(shard, &mut announce, &mut client);
+                }
                 let context = Context {
                     url: Url::Data(fields.url_data),
                     ..Context::bare(Transport::Udp, source)
                 };
                 if shard.hooks().judges() {
-                    match shard.before_announce(now.into(), &mut announce, &context) {
+                    let judgement = shard.before_announce(now.into(), &mut announce, &context);
+                    match dialect::accept(dialect, judgement, &announce) {
                         Ok(effects) => {
                             client.interval_seconds = client
                                 .interval_seconds
@@ -379,9 +385,12 @@ impl UdpFrontend {
                     return;
                 }
                 stats.cross_shard_request(Protocol::Udp);
-                if desk.announce(now.seconds, owner, &announce, Client::Udp(client))
-                    == Asked::Refused
-                {
+                let question = match dialect.combines_families() {
+                    false => Question::Announce(announce),
+                    true => Question::AnnounceBoth(announce, Peers::Own),
+                };
+                let asked = desk.ask_one(now.seconds, owner, question, Client::Udp(client));
+                if asked == Asked::Refused {
                     stats.dropped(Protocol::Udp, DropReason::LaneFull);
                 }
             }
@@ -395,17 +404,29 @@ impl UdpFrontend {
                     let context = Context::bare(Transport::Udp, source);
                     let result = shard.before_scrape(now.into(), scraped, &context);
                     if let Err(refused) = result {
+                        let refused = dialect::word(dialect, refused);
                         answer_refused(outbox, &client, &refused, action, family, stats);
                         return;
                     }
                 }
-                scrape(hashes, client, now, family, shard, desk, outbox, stats);
+                let families = match dialect.combines_families() {
+                    false => Families::One(family),
+                    true => Families::Both,
+                };
+                let asked = (hashes, families);
+                scrape(asked, client, now, family, shard, desk, outbox, stats);
             }
         }
     }
 
-    /// The last step: announces what was prepared and encodes the replies.
-    fn announce_prepared(&mut self, endpoint: usize, now: &Now, shard: &mut Shard) {
+    /// The last step: announces what was prepared and encodes the replies, with
+    /// the counts of one or `BOTH` families.
+    fn announce_prepared<const BOTH: bool>(
+        &mut self,
+        endpoint: usize,
+        now: &Now,
+        shard: &mut Shard,
+    ) {
         let Self {
             endpoints,
             inbox,
@@ -421,12 +442,11 @@ impl UdpFrontend {
                     buffer: buffer.get_mut(ANNOUNCE_HEADER_BYTES..)?,
                     filled: 0,
                 };
-                let counts = shard.announce_prefetched(
-                    now.seconds,
-                    prepared.hash,
-                    &prepared.announce,
-                    &mut peers,
-                );
+                let (hash, announce) = (prepared.hash, &prepared.announce);
+                let counts = match BOTH {
+                    false => shard.announce_prefetched(now.seconds, hash, announce, &mut peers),
+                    true => shard.announce_counting_both(now.seconds, hash, announce, &mut peers),
+                };
                 let end = ANNOUNCE_HEADER_BYTES + peers.filled;
                 udp::write_announce_header(
                     buffer,
@@ -441,36 +461,6 @@ impl UdpFrontend {
             });
             stats.reply(Protocol::Udp, Action::Announce, *family, Outcome::Ok);
         }
-    }
-}
-
-impl UdpSettings {
-    fn announce(
-        &self,
-        fields: &AnnounceFields<'_>,
-        source: IpAddr,
-        family: AddressFamily,
-    ) -> Result<Announce, ErrorText> {
-        let ip = udp::resolve_address(fields.claimed_ip, self.allow_ip_spoofing, source)?;
-        let wanted = u32::try_from(fields.num_want).unwrap_or(self.default_num_want);
-        let fits = udp::max_peers_for(self.max_packet_bytes[family.index()], family);
-        Ok(Announce {
-            info_hash: fields.info_hash,
-            peer_id: fields.peer_id,
-            ip,
-            port: fields.port,
-            event: fields.event,
-            left: fields.left,
-            downloaded: fields.downloaded,
-            uploaded: fields.uploaded,
-            num_want: wanted.min(self.max_num_want).min(fits as u32),
-        })
-    }
-
-    /// Hashes of a scrape that are answered: as configured, as many as fit.
-    fn scrape_limit(&self, family: AddressFamily) -> usize {
-        let room = self.max_packet_bytes[family.index()] - udp::SCRAPE_HEADER_BYTES;
-        self.max_scrape_hashes.min(room / udp::SCRAPE_ENTRY_BYTES)
     }
 }
 
@@ -495,7 +485,7 @@ fn announce_header(
     reason = "the frontend's parts, borrowed apart"
 )]
 fn scrape<L: Lanes>(
-    hashes: ScrapeHashes<'_>,
+    (hashes, families): (ScrapeHashes<'_>, Families),
     client: UdpClient,
     now: &Now,
     family: AddressFamily,
@@ -511,7 +501,7 @@ fn scrape<L: Lanes>(
     desk.scrape(
         now.seconds,
         shard,
-        family,
+        families,
         hashes.iter(),
         Client::Udp(client),
         |_, answer| match answer {
@@ -559,6 +549,7 @@ const fn drop_reason(reason: udp::DropReason) -> DropReason {
     match reason {
         udp::DropReason::TooShort => DropReason::TooShort,
         udp::DropReason::WrongProtocolId => DropReason::BadMagic,
+        udp::DropReason::Malformed => DropReason::Malformed,
     }
 }
 
@@ -568,13 +559,15 @@ fn refuse(
     outbox: &mut Outbox,
     client: &UdpClient,
     request_bytes: usize,
+    dialect: Dialect,
     action: Action,
     family: AddressFamily,
     stats: &ShardStats,
 ) {
     let before = outbox.len();
     outbox.push(client.to, client.from, |buffer| {
-        udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id)
+        let text = dialect.bad_connection_id();
+        udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id, text)
     });
     if outbox.len() == before {
         stats.dropped(Protocol::Udp, DropReason::BadConnectionId);

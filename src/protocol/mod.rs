@@ -4,6 +4,7 @@
 //! - [`http`]: BEP 3, 7, 21, 23, 24, 31, 48 over HTTP/1.x.
 //! - [`proxy`]: the PROXY protocol, versions 1 and 2.
 //! - [`bencode`]: a writer into a caller's buffer and a bounded reader.
+//! - [`Dialect`]: where opentracker's manners differ from ours.
 //!
 //! Invariants: nothing here does I/O, reads a clock or a random source, or
 //! panics, whatever the input (the lints below and the fuzz targets hold
@@ -31,6 +32,9 @@
 )]
 
 pub mod bencode;
+mod dialect;
 pub mod http;
 pub mod proxy;
 pub mod udp;
+
+pub use dialect::Dialect;

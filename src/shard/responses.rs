@@ -245,6 +245,8 @@ label! {
         TooManyRequests = "too many requests",
         /// Another shard had too much to do.
         Overloaded = "tracker overloaded",
+        /// What opentracker's dialect says of what a hook refuses.
+        NotAuthorized = "Requested download is not authorized for use with this tracker.",
         /// Anything else, and requests over HTTP that are neither announce nor
         /// scrape.
         Other = "other",

@@ -8,5 +8,6 @@
 
 pub mod bencode;
 pub mod http;
+pub mod opentracker;
 pub mod proxy;
 pub mod udp;

@@ -5,7 +5,7 @@ use super::connection::{Connection, Phase, ReplyForm};
 use super::stream::Stream;
 use super::token::ConnectionToken;
 use super::{HttpFrontend, Turn, milliseconds};
-use crate::bittorrent::AddressFamily;
+use crate::bittorrent::{AddressFamily, Event};
 use crate::frontend::desk::Lanes;
 use crate::hook::Effects;
 use crate::protocol::proxy::{Introduced, Introduction};
@@ -121,6 +121,7 @@ impl HttpFrontend {
                 peer_ids: false,
                 family: AddressFamily::of(&peer),
                 client_family: AddressFamily::of(&peer),
+                event: Event::None,
                 external_ip: None,
                 effects: Effects::default(),
                 arrived: turn.now.elapsed,

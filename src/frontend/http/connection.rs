@@ -2,7 +2,7 @@
 //! how long it may stay.
 
 use super::stream::Stream;
-use crate::bittorrent::AddressFamily;
+use crate::bittorrent::{AddressFamily, Event};
 use crate::hook::Effects;
 use crate::protocol::proxy::Introduction;
 use crate::runtime::reactor::Interest;
@@ -20,6 +20,8 @@ pub(super) struct ReplyForm {
     pub family: AddressFamily,
     /// The family of the client's own address.
     pub client_family: AddressFamily,
+    /// Why the client announced.
+    pub event: Event,
     /// The client's address, if it is to be told (BEP 24).
     pub external_ip: Option<IpAddr>,
     /// What hooks have changed.

@@ -27,6 +27,7 @@ use super::desk::{Answer, Desk, Lanes};
 use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
 use crate::hook::prefix_table::{Listed, PrefixTable};
+use crate::protocol::Dialect;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
@@ -52,10 +53,14 @@ const LEAST_DEADLINES: usize = 1024;
 /// What the frontend is set to.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
+    /// Whose manners it has.
+    pub dialect: Dialect,
     /// When clients are to announce again, in seconds.
     pub interval_seconds: u32,
     /// How long they are to wait at least, in seconds.
     pub min_interval_seconds: u32,
+    /// How much later than the interval a reply may say, in seconds.
+    pub interval_spread_seconds: u32,
     /// Which paths are announces and scrapes.
     pub routes: Routes,
     /// How many peers a reply holds.
@@ -87,6 +92,8 @@ pub struct HttpSettings {
     pub max_request_bytes: usize,
     /// Whether clients are told their address (BEP 24).
     pub external_ip: bool,
+    /// Where `GET /` leads; empty for a page of ours.
+    pub redirect_url: String,
 }
 
 impl HttpSettings {
@@ -203,7 +210,8 @@ impl HttpFrontend {
         let family = form.client_family;
         let out = &mut connection.unwritten;
         let before = out.len();
-        let response = wire::begin_response(out, Status::Ok, form.keep_alive);
+        let dialect = self.settings.dialect;
+        let response = dialect.begin_response(out, form.keep_alive);
         let (action, failure) = match answer {
             Answer::Announce(counts, peers) => {
                 request::write_announce(out, &self.settings, &form, counts, peers);
@@ -213,7 +221,7 @@ impl HttpFrontend {
                 self.files.clear();
                 self.files
                     .extend(hashes.iter().copied().zip(counts.iter().copied()));
-                wire::write_scrape(out, &mut self.files);
+                dialect.write_scrape(out, &mut self.files);
                 (Action::Scrape, None)
             }
             Answer::Failed => {
@@ -408,7 +416,7 @@ impl HttpFrontend {
                 max_head_bytes: self.settings.max_request_bytes,
                 real_ip_header: self.settings.real_ip_header.as_deref(),
             };
-            match wire::parse_head(&input[used..], &options) {
+            match self.settings.dialect.parse_head(&input[used..], &options) {
                 Ok(HeadStatus::Partial) => break,
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;
@@ -420,7 +428,10 @@ impl HttpFrontend {
                     self.stats.request(Protocol::Http, Action::Other, family);
                     self.stats
                         .reply(Protocol::Http, Action::Other, family, Outcome::Error);
-                    wire::write_status(&mut self.out, error.status(), false, false);
+                    let (status, out) = (error.status(), &mut self.out);
+                    self.settings
+                        .dialect
+                        .write_status(out, status, false, false);
                     self.connections[at].last = true;
                 }
             }
@@ -522,7 +533,8 @@ impl HttpFrontend {
             // It began a request: say why it gets no answer. Whether the words
             // arrive matters little.
             self.out.clear();
-            wire::write_status(&mut self.out, Status::RequestTimeout, false, false);
+            let dialect = self.settings.dialect;
+            dialect.write_status(&mut self.out, Status::RequestTimeout, false, false);
             let _ = connection.write_from(&self.out);
         }
         let _ = turn;

@@ -61,11 +61,15 @@ pub struct Head<'a> {
     pub path: &'a str,
     /// What follows the first `?`, still percent-encoded; may be empty.
     pub query: &'a [u8],
+    /// Whether there is a `?`, perhaps with nothing behind it.
+    pub has_query: bool,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub version_minor: u8,
     /// Whether the client allows the connection to be used again. Never when
     /// a body was announced.
     pub keep_alive: bool,
+    /// Whether it asks for that in so many words.
+    pub asks_keep_alive: bool,
     /// Whether a body follows, which must not be taken for a request.
     pub has_body: bool,
     /// The value of [`HeadOptions::real_ip_header`]. When there are several of
@@ -74,6 +78,25 @@ pub struct Head<'a> {
     pub real_ip: Option<&'a [u8]>,
     /// The first value of `Authorization` (RFC 9110, section 11.6.2).
     pub authorization: Option<&'a [u8]>,
+}
+
+impl Head<'_> {
+    /// A `GET` by somebody of whom nothing is known and nothing expected.
+    pub(super) const fn of_strangers() -> Self {
+        Self {
+            head_len: 0,
+            method: Method::Get,
+            path: "/",
+            query: b"",
+            has_query: false,
+            version_minor: 0,
+            keep_alive: false,
+            asks_keep_alive: false,
+            has_body: false,
+            real_ip: None,
+            authorization: None,
+        }
+    }
 }
 
 /// Why a head cannot be served.
@@ -140,6 +163,7 @@ pub fn parse_head<'a>(
     };
     let fields = Fields::collect(request.headers, options.real_ip_header)?;
     let (path, query) = split_target(target)?;
+    let has_query = target.contains('?');
     let reusable = match version_minor {
         0 => fields.asks_keep_alive && !fields.asks_close,
         _ => !fields.asks_close,
@@ -153,8 +177,10 @@ pub fn parse_head<'a>(
         },
         path,
         query,
+        has_query,
         version_minor,
         keep_alive: reusable && !fields.has_body,
+        asks_keep_alive: fields.asks_keep_alive,
         has_body: fields.has_body,
         real_ip: match (fields.real_ip, fields.last_real_ip) {
             (Some(first), Some(last)) => Some(span(buffer, first, last).unwrap_or_default()),
@@ -275,8 +301,10 @@ mod tests {
             method: Method::Get,
             path: "/announce",
             query: b"a=1?2",
+            has_query: true,
             version_minor: 1,
             keep_alive: true,
+            asks_keep_alive: false,
             has_body: false,
             real_ip: Some(b"192.0.2.1"),
             authorization: None,
