@@ -4,12 +4,12 @@
 mod support;
 
 use karuta::bittorrent::AddressFamily;
+use karuta::control::web::server::{Answer, Route, WebServer};
 use karuta::shard::stats::{Action, Outcome, Protocol};
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use support::{Announce, Response, STARTED, Server, Udp, config, field, get, hash};
 
 /// Questions after which something that ought to happen does not.
@@ -221,38 +221,66 @@ fn number(text: &str) -> f64 {
 
 const ANNOUNCES: &str = "data-at=\"/requests/udp/announce\"";
 
+/// Something stands between browser and tracker that announces a hundred times
+/// whenever the page asks for numbers: so it is known how they change.
 #[test]
 #[ignore = "a real browser; run by .ci/run"]
 fn a_browser_shows_numbers_that_change() {
     let (server, address) = start(2);
     let mut udp = Udp::new(server.udp(AddressFamily::V4));
-    let stop = AtomicBool::new(false);
     for number in 0..1500u16 {
         udp.announce(&Announce::seeder(hash(number.into()), 1000 + number));
     }
-    let url = format!("http://{address}/stats");
-    let page = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                udp.announce(&Announce::seeder(hash(1), 999));
-            }
-        });
-        let page = browse(&url);
-        stop.store(true, Ordering::Relaxed);
-        page
+    until("totals are published", || {
+        stats(address)["swarms"]["total"] == 1500
     });
+    let udp = Mutex::new(udp);
+    let routes = vec![
+        Route {
+            path: "/stats",
+            render: Arc::new(move || {
+                let page = get(address, "/stats");
+                Answer {
+                    content_type: "text/html; charset=utf-8",
+                    policy: field(&page.head, "Content-Security-Policy").map(str::to_owned),
+                    ..Answer::text(page.status, body(&page))
+                }
+            }),
+        },
+        Route {
+            path: "/stats.json",
+            render: Arc::new(move || {
+                let mut udp = udp.lock().expect("not poisoned");
+                for _ in 0..100 {
+                    udp.announce(&Announce::seeder(hash(1), 999));
+                }
+                Answer {
+                    content_type: "application/json",
+                    ..Answer::text(200, body(&get(address, "/stats.json")))
+                }
+            }),
+        },
+    ];
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let between = WebServer::start(listener, routes).expect("start");
+    let url = format!("http://{}/stats", between.local_addr().expect("address"));
+    let page = browse(&url);
     assert_eq!(
         shown(&page, "id=\"status\""),
         "Live: read anew every two seconds."
     );
-    assert_eq!(shown(&page, "data-at=\"/ready\""), "yes");
-    assert!(number(shown(&page, ANNOUNCES)) > 1500.0);
-    assert!(number(shown(&page, "data-rate=\"/requests/udp/announce\"")) > 0.0);
-    // Written by the script as the page itself writes it.
-    assert_eq!(shown(&page, "data-at=\"/swarms/total\""), "1\u{202f}500");
-    assert_eq!(shown(&page, "data-at=\"/shards/1/answers\""), "yes");
     let updates = page.split("data-updates=\"").nth(1).expect("updates");
-    assert!(number(updates.split('"').next().expect("a number")) >= 2.0);
+    let updates = number(updates.split('"').next().expect("a number"));
+    assert!(updates >= 2.0, "{updates}");
+    assert_eq!(number(shown(&page, ANNOUNCES)), 1500.0 + 100.0 * updates);
+    let rate = "data-rate=\"/requests/udp/announce\"";
+    assert!(number(shown(&page, rate)) > 0.0);
+    // Written by the script as the page itself writes it.
+    let swarms = "data-at=\"/swarms/total\"";
+    assert_eq!(shown(&page, swarms), "1\u{202f}500");
+    assert_eq!(shown(body(&get(address, "/stats")), swarms), "1\u{202f}500");
+    assert_eq!(shown(&page, "data-at=\"/ready\""), "yes");
+    assert_eq!(shown(&page, "data-at=\"/shards/1/answers\""), "yes");
 }
 
 #[test]
