@@ -102,6 +102,9 @@ http:
   max_numwant: 20
 udp:
 storage: {config: {max_peers: 5, downloads_lifetime: 8760h, peer_ids: true}}
+state_file: /var/lib/karuta/state
+state_interval: 5m
+opentracker_state_file: /old/state
 ";
     let config = parse(text);
     let printed = config.to_yaml();
@@ -186,7 +189,8 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             announce_interval_spread, dialect, metrics_addr, shards, client_breakdown, http, udp, storage, prehooks, posthooks",
+             announce_interval_spread, dialect, metrics_addr, shards, client_breakdown, http, udp, storage, state_file, state_interval, \
+             opentracker_state_file, prehooks, posthooks",
         ),
     ]);
 }
@@ -389,6 +393,15 @@ fn addresses_and_routes_are_checked() {
 fn settings_that_contradict_each_other_are_refused() {
     refuse_all(&[
         (
+            "udp: {}\nstate_interval: 5m\n",
+            "f:2:17: state_interval: has no effect without state_file; name one or remove this",
+        ),
+        (
+            "udp: {}\nstate_file: a\nopentracker_state_file: a\n",
+            "f:3:25: opentracker_state_file: is also state_file, which is of another form; name \
+             another file",
+        ),
+        (
             "udp: {}\nannounce_interval: 5m\nmin_announce_interval: 6m\n",
             "f:3:24: min_announce_interval: is longer than announce_interval; \
              lower it or raise that",
@@ -577,6 +590,10 @@ fn merge_keys_and_anchors_work() {
 
 #[test]
 fn doubtful_settings_are_warned_of() {
+    let [warning] = &parse("udp: {}\nopentracker_state_file: a\n").warnings()[..] else {
+        panic!("one warning");
+    };
+    assert!(warning.contains("downloads_lifetime is 0s"), "{warning}");
     let config = parse("udp: {private_key: secret}\nstorage: {config: {peer_lifetime: 20m}}\n");
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");

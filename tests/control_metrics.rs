@@ -7,6 +7,7 @@ use karuta::control::report::Report;
 use karuta::control::web::server::{Answer, MAX_CONNECTIONS, MAX_REQUEST_BYTES, Route, WebServer};
 use karuta::shard::responses::FailureClass;
 use karuta::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
+use karuta::state::StateStats;
 use karuta::sys::process::ProcessReport;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -26,6 +27,7 @@ fn empty() -> Report {
         shards: vec![shard(), shard()],
         process: Some(ProcessReport::default()),
         reloads: Arc::default(),
+        state: Arc::default(),
     }
 }
 
@@ -33,6 +35,7 @@ fn empty() -> Report {
 fn filled() -> Report {
     let mut report = empty();
     report.reloads = reloads();
+    report.state = state();
     report.shards[0].certificate_expiry.set(1_800_000_000);
     report.process = Some(ProcessReport {
         cpu_seconds: 2.5,
@@ -118,6 +121,13 @@ fn reloads() -> Arc<Reloads> {
     reloads.succeeded_at(1_700_000_001);
     reloads.succeeded_at(1_700_000_002);
     Arc::new(reloads)
+}
+
+fn state() -> Arc<StateStats> {
+    let state = StateStats::default();
+    state.saved(1_700_000_000, Duration::from_millis(2500));
+    state.failed();
+    Arc::new(state)
 }
 
 #[test]

@@ -289,6 +289,7 @@ fn the_manual_names_every_field() {
         uptime: Duration::ZERO,
         shards: vec![Arc::default()],
         reloads: Arc::default(),
+        state: Arc::default(),
         process: None,
     };
     let (_, table) = MANUAL.split_once("### /stats.json\n").expect("a section");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module uses only those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "sys",
     "bittorrent",
     "protocol",
@@ -14,6 +14,7 @@ const LAYERS: [&str; 11] = [
     "hook",
     "shard",
     "runtime",
+    "state",
     "frontend",
     "control",
     "server",

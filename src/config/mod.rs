@@ -26,6 +26,7 @@ mod prefix;
 mod reader;
 mod rules;
 mod settings;
+mod state;
 
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
@@ -128,6 +129,14 @@ impl Config {
                 duration::format(lifetime),
                 duration::format(interval),
             ));
+        }
+        let has_statedump = !self.opentracker_state_file.as_os_str().is_empty();
+        if has_statedump && self.storage.config.downloads_lifetime.is_zero() {
+            warnings.push(
+                "opentracker_state_file has no effect while storage.config.downloads_lifetime \
+                 is 0s: its torrents have no peers yet and are forgotten at once"
+                    .to_owned(),
+            );
         }
         if let Some(udp) = &self.udp {
             let key_bytes = udp.private_key.expose().len();

@@ -94,6 +94,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
         read_storage(&mut section, config);
         section.finish();
     }
+    super::state::read(root, config);
     config.prehooks = read_hooks(root, "prehooks", PREHOOKS);
     config.posthooks = read_hooks(root, "posthooks", POSTHOOKS);
 

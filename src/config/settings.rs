@@ -48,6 +48,16 @@ pub struct Config {
     pub udp: Option<UdpConfig>,
     /// Where swarms are kept and for how long.
     pub storage: StorageConfig,
+    /// Where all swarms and peers are saved at the stop and loaded from at the
+    /// start. Default empty: nowhere.
+    pub state_file: PathBuf,
+    /// How often they are saved meanwhile. Whole seconds, up to 24h; default
+    /// 0s: at the stop only.
+    #[serde(serialize_with = "duration::serialize")]
+    pub state_interval: Duration,
+    /// A file of opentracker's (`statedump`) whose download counts are taken
+    /// over at the start. Default empty: none.
+    pub opentracker_state_file: PathBuf,
     /// Hooks that run before the reply, in this order. Default none.
     pub prehooks: Vec<HookConfig>,
     /// Hooks that run after the reply, in this order. Default none.
@@ -299,6 +309,9 @@ impl Config {
             http: None,
             udp: None,
             storage: StorageConfig::default(),
+            state_file: PathBuf::new(),
+            state_interval: Duration::ZERO,
+            opentracker_state_file: PathBuf::new(),
             prehooks: Vec::new(),
             posthooks: Vec::new(),
             notices: Vec::new(),

@@ -70,7 +70,8 @@ impl Collector for Ours {
         self.listeners(&mut out)?;
         self.batches(&mut out)?;
         self.clients(&mut out)?;
-        self.sweep(&mut out)
+        self.sweep(&mut out)?;
+        self.state(&mut out)
     }
 }
 
@@ -290,6 +291,19 @@ impl Ours {
         let nanoseconds = self.sum(|stats| stats.sweep.nanoseconds.get());
         let help = "Time spent in sweeps for expired peers.";
         out.seconds("sweep", help, nanoseconds as f64 / 1e9)
+    }
+
+    fn state(&self, out: &mut Writer<'_>) -> Result {
+        let seconds = &Unit::Seconds;
+        let help = "When the state was saved last, in seconds since 1970; 0: never.";
+        let saved = self.0.state.last_saved_unix_seconds();
+        out.gauge("state_last_saved_timestamp", help, Some(seconds), saved)?;
+        let help = "Time that the last save of the state took.";
+        let took = self.0.state.save_duration().as_secs_f64();
+        out.gauge_of("state_save", help, Some(seconds), took)?;
+        let help = "Saves of the state that failed.";
+        let failures = self.0.state.save_failures();
+        out.counter("state_save_failures", help, None, failures)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::bittorrent::AddressFamily;
 use crate::runtime::clock::Clock;
 use crate::shard::clients::{ClientId, MAX_CLIENTS};
 use crate::shard::stats::{FamilyStats, Gauge, Protocol, ShardStats};
+use crate::state::StateStats;
 use crate::sys::process::{ProcessFiles, ProcessReport};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -25,15 +26,21 @@ pub const TICK_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Reporter {
     shards: Vec<Arc<ShardStats>>,
     reloads: Arc<Reloads>,
+    state: Arc<StateStats>,
     clock: Clock,
     process: Option<ProcessFiles>,
 }
 
 impl Reporter {
-    /// On these shards, by their clock, and on the reloads that are counted
-    /// here.
+    /// On these shards, by their clock, and on the reloads and saves of state
+    /// that are counted here.
     #[must_use]
-    pub fn new(shards: Vec<Arc<ShardStats>>, reloads: Arc<Reloads>, clock: Clock) -> Self {
+    pub fn new(
+        shards: Vec<Arc<ShardStats>>,
+        reloads: Arc<Reloads>,
+        state: Arc<StateStats>,
+        clock: Clock,
+    ) -> Self {
         let process = ProcessFiles::open();
         if let Err(error) = &process {
             log::warn!("/proc cannot be read ({error}): metrics of the process are left out");
@@ -41,6 +48,7 @@ impl Reporter {
         Self {
             shards,
             reloads,
+            state,
             clock,
             process: process.ok(),
         }
@@ -54,6 +62,7 @@ impl Reporter {
             uptime: self.clock.elapsed(),
             shards: self.shards.clone(),
             reloads: self.reloads.clone(),
+            state: self.state.clone(),
             process: self.process.as_ref().and_then(|files| files.read().ok()),
         }
     }
@@ -70,6 +79,8 @@ pub struct Report {
     pub shards: Vec<Arc<ShardStats>>,
     /// Reloads of the configuration.
     pub reloads: Arc<Reloads>,
+    /// Saves of the swarms to a file.
+    pub state: Arc<StateStats>,
     /// What the kernel tells; `None` without `/proc`.
     pub process: Option<ProcessReport>,
 }
@@ -195,6 +206,7 @@ mod tests {
             shards,
             process: None,
             reloads: Arc::default(),
+            state: Arc::default(),
         };
         assert_eq!(report.silent_shards(), [0, 1, 2], "none has ticked yet");
         for stats in &report.shards {
@@ -226,6 +238,7 @@ mod tests {
             shards,
             process: None,
             reloads: Arc::default(),
+            state: Arc::default(),
         };
         let expected = Listener {
             arrivals: 3,

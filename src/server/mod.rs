@@ -10,6 +10,7 @@ mod keys;
 mod reload;
 mod settings;
 mod sockets;
+mod state;
 
 use crate::config::Config;
 use crate::control::reloads::Reloads;
@@ -30,12 +31,15 @@ use crate::runtime::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
+use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
+use crate::state::{Keeper, StateStats};
 use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use https::Https;
 use reload::{Orders, Parts, ReloadSeeds};
 use settings::Settings;
 use sockets::{Sockets, bind_remedy};
+use state::State;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -63,6 +67,9 @@ pub struct Tracker {
     shards: usize,
     metrics: Vec<WebServer>,
     reloader: Reloader,
+    surveys: SurveyDesk,
+    keeper: Option<Keeper>,
+    state_stats: Arc<StateStats>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
     /// The HTTP addresses that are served, with the ports that were taken.
@@ -110,6 +117,11 @@ impl Tracker {
             .collect::<io::Result<Vec<_>>>();
         let bells = bells.map_err(|error| out_of("event descriptors", &error))?;
         let stop = Arc::new(Stop::new(bells.clone()));
+        let (desk, surveys) = survey::desk(bells.iter().cloned().map(|bell| -> Wake {
+            Box::new(move || {
+                bell.ring();
+            })
+        }));
         let lane_length = mesh::lane_length(shards);
         let ports = mesh::mesh(&bells, lane_length);
         // In the order in which each shard has its listeners.
@@ -122,6 +134,16 @@ impl Tracker {
         let settings = Settings::new(config, seeds.connection_key)?;
         let hooks = (config.prehooks.as_slice(), config.posthooks.as_slice());
         let (hooks, background) = reload::start_hooks(hooks, shards, seeds.hooks)?;
+        let state = State::open(config, clock)?;
+        let state_stats = state.stats.clone();
+        let loaded = state.load(|| {
+            let shard = |id| {
+                let seed = seeds.shards[id];
+                Shard::new(id, owners, &settings.shard, seed, stats[id].clone())
+            };
+            (0..shards).map(shard).collect()
+        })?;
+        let keeper = state.keep(&desk)?;
         let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
 
@@ -132,12 +154,11 @@ impl Tracker {
         );
         let certificates = Https::start(config, &stats[0], clock)?;
         let tls = certificates.as_ref().map(|https| &https.tls);
-        for (id, port) in ports.into_iter().enumerate() {
+        for ((mut shard, port), surveys) in loaded.into_iter().zip(ports).zip(surveys) {
+            let id = shard.id();
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
             let shard_stats = stats[id].clone();
-            let seed = seeds.shards[id];
-            let mut shard = Shard::new(id, owners, &settings.shard, seed, shard_stats.clone());
             shard.swap_hooks(&mut hooks.shard(id));
             let mailbox = Mailbox::new();
             mailboxes.push(mailbox.clone());
@@ -150,6 +171,7 @@ impl Tracker {
                     HttpFrontend::new(settings, sockets.take_http(id, tls), shard_stats.clone())
                 }),
                 desk: Desk::new(id, port, lane_length),
+                surveys,
                 reactor,
                 clock,
                 stop: stop.clone(),
@@ -158,13 +180,15 @@ impl Tracker {
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
         let reloads = Arc::new(Reloads::started_at(clock.now().unix_seconds));
-        let metrics = start_metrics(metrics_listeners, &stats, &reloads, clock)?;
+        let metrics = start_metrics(metrics_listeners, &stats, &reloads, &state_stats, clock)?;
         let metrics_addresses = metrics.iter().flat_map(WebServer::local_addr).collect();
         Ok(Self {
             stop,
             ended,
             shards,
             metrics,
+            surveys: desk,
+            state_stats,
             reloader: Reloader::new(Parts {
                 running: Mutex::new(config.clone()),
                 background: Mutex::new(Some(background)),
@@ -177,7 +201,9 @@ impl Tracker {
                 },
                 reloads,
                 clock,
+                state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
+            keeper,
             udp,
             http,
             https,
@@ -274,6 +300,18 @@ impl Tracker {
         self.reloader.clone()
     }
 
+    /// What brings walks over all swarms to the shards.
+    #[must_use]
+    pub fn surveys(&self) -> SurveyDesk {
+        self.surveys.clone()
+    }
+
+    /// What is known of the state's saves.
+    #[must_use]
+    pub fn state_stats(&self) -> &StateStats {
+        &self.state_stats
+    }
+
     /// What stops it from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
@@ -297,6 +335,9 @@ impl Tracker {
                 }
                 Err(_) => break,
             }
+        }
+        if let Some(keeper) = self.keeper {
+            keeper.finish();
         }
         for metrics in self.metrics {
             metrics.stop();
@@ -387,9 +428,10 @@ fn start_metrics(
     listeners: Vec<TcpListener>,
     stats: &[Arc<ShardStats>],
     reloads: &Arc<Reloads>,
+    state: &Arc<StateStats>,
     clock: Clock,
 ) -> Result<Vec<WebServer>, StartError> {
-    let reporter = Reporter::new(stats.to_vec(), reloads.clone(), clock);
+    let reporter = Reporter::new(stats.to_vec(), reloads.clone(), state.clone(), clock);
     let routes = web::routes(reporter);
     let start = |listener| WebServer::start(listener, routes.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
@@ -408,6 +450,7 @@ struct WorkerParts {
     udp: Option<UdpFrontend>,
     http: Option<HttpFrontend>,
     desk: Desk<mesh::Port<Box<crate::shard::exchange::Exchange>>, crate::frontend::Client>,
+    surveys: Surveys,
     reactor: Reactor,
     clock: Clock,
     stop: Arc<Stop>,
@@ -425,6 +468,7 @@ fn start_shard(
         udp,
         http,
         desk,
+        surveys,
         reactor,
         clock,
         stop,
@@ -435,6 +479,7 @@ fn start_shard(
         udp,
         http,
         desk,
+        surveys,
         reactor,
         clock,
         stop,

@@ -10,7 +10,9 @@ pub mod families;
 pub mod listener;
 pub mod owner;
 pub mod responses;
+mod restore;
 pub mod stats;
+pub mod survey;
 pub mod sweep;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event, InfoHash, ScrapeCounts};

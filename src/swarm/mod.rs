@@ -48,6 +48,7 @@ mod lineup;
 mod peer;
 mod pool;
 mod random;
+mod restore;
 mod select;
 mod slot;
 mod stamp;
@@ -58,9 +59,10 @@ mod visit;
 
 pub use peer::{Peer4, Peer4WithId, Peer6, Peer6WithId, StoredPeer};
 pub use random::Random;
+pub use restore::{Restored, SavedSwarm};
 pub use store::SwarmStore;
 pub use sweep::SweepReport;
-pub use visit::{VisitCursor, Visited};
+pub use visit::{VisitCost, VisitCursor, Visited, VisitedPeer, VisitedPeers};
 
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash};
 

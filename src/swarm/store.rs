@@ -335,17 +335,17 @@ impl<P: StoredPeer> SwarmStore<P> {
 }
 
 /// What became of an announcer.
-struct Admitted {
+pub(super) struct Admitted {
     /// Its flags before, if it was stored.
-    was: Option<u16>,
+    pub(super) was: Option<u16>,
     /// Its place, if it is stored now.
-    at: Option<usize>,
-    tally: Tally,
+    pub(super) at: Option<usize>,
+    pub(super) tally: Tally,
 }
 
 /// Stores or updates a peer, if there is room for it.
 #[inline]
-fn admit<P: StoredPeer>(
+pub(super) fn admit<P: StoredPeer>(
     shelves: &mut Shelves<P>,
     slot: &mut Slot<P>,
     peer: P,

@@ -75,6 +75,7 @@ mod tests {
             shards: (0..4).map(|_| Arc::default()).collect(),
             process: None,
             reloads: Arc::default(),
+            state: Arc::default(),
         };
         let status = |expected: u16, text: &str| {
             assert_eq!(ready(&report), Answer::text(expected, text));

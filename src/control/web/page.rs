@@ -462,6 +462,7 @@ mod tests {
                 .collect(),
             process: Some(crate::sys::process::ProcessReport::default()),
             reloads: Arc::default(),
+            state: Arc::default(),
         }
     }
 

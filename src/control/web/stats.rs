@@ -29,6 +29,11 @@ pub fn value(report: &Report) -> Value {
         "started_unix_seconds": process.start_unix_seconds,
         "ready": report.silent_shards().is_empty(),
         "reloads": report.reloads.counts().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "state": {
+            "last_saved_unix_seconds": report.state.last_saved_unix_seconds(),
+            "save_seconds": report.state.save_duration().as_secs_f64(),
+            "save_failures": report.state.save_failures(),
+        },
         "swarms": families(report, |family| family.swarms.get()),
         "peers": families(report, |family| family.seeders.get() + family.leechers.get()),
         "seeders": families(report, |family| family.seeders.get()),
