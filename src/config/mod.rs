@@ -21,6 +21,7 @@ mod duration;
 mod error;
 mod hooks;
 mod http_rules;
+mod identity;
 mod locate;
 mod prefix;
 mod reader;

@@ -81,9 +81,12 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
     root.addresses("metrics_addr", &mut config.metrics_addr);
     root.integer("shards", 0..=1024, &mut config.shards);
     root.boolean("client_breakdown", &mut config.client_breakdown);
+    super::identity::read(root, config);
 
     if let Some(mut section) = root.section("http") {
-        config.http = read_http(&mut section, config.dialect, &mut config.notices);
+        // Below another root, paths are not yet what they will be.
+        let in_sight = config.chroot.is_empty();
+        config.http = read_http(&mut section, config.dialect, in_sight, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("udp") {
@@ -126,6 +129,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
 fn read_http(
     section: &mut Section<'_>,
     dialect: Dialect,
+    in_sight: bool,
     notices: &mut Vec<String>,
 ) -> Option<HttpConfig> {
     let mut http = HttpConfig::in_dialect(dialect);
@@ -169,7 +173,7 @@ fn read_http(
     if !is_on {
         http.addr.clear();
     }
-    http_rules::read_https(section, &mut http);
+    http_rules::read_https(section, in_sight, &mut http);
     (is_on || !http.https_addr.is_empty()).then_some(http)
 }
 

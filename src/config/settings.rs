@@ -42,6 +42,14 @@ pub struct Config {
     /// Whether announces with `event=started` are counted by client. Default
     /// false.
     pub client_breakdown: bool,
+    /// The user, by name or number, that a process started as root becomes
+    /// once its sockets are bound. Default empty: it stays who it is.
+    pub user: String,
+    /// The group that it becomes with it. Default empty: the user's own.
+    pub group: String,
+    /// The directory that becomes its root at the same time; an absolute path.
+    /// Paths in this file are then below it. Default empty: none.
+    pub chroot: String,
     /// The HTTP frontend; `None` (the section is omitted or empty) means off.
     pub http: Option<HttpConfig>,
     /// The UDP frontend; `None` (the section is omitted or empty) means off.
@@ -306,6 +314,9 @@ impl Config {
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
             client_breakdown: false,
+            user: String::new(),
+            group: String::new(),
+            chroot: String::new(),
             http: None,
             udp: None,
             storage: StorageConfig::default(),

@@ -9,5 +9,6 @@ pub mod logging;
 pub mod metrics;
 pub mod reloads;
 pub mod report;
+pub mod service_manager;
 pub mod signals;
 pub mod web;

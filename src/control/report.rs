@@ -13,6 +13,7 @@ use crate::state::StateStats;
 use crate::sys::process::{ProcessFiles, ProcessReport};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,12 +37,12 @@ impl Reporter {
     /// that are counted here.
     #[must_use]
     pub fn new(
+        process: io::Result<ProcessFiles>,
         shards: Vec<Arc<ShardStats>>,
         reloads: Arc<Reloads>,
         state: Arc<StateStats>,
         clock: Clock,
     ) -> Self {
-        let process = ProcessFiles::open();
         if let Err(error) = &process {
             log::warn!("/proc cannot be read ({error}): metrics of the process are left out");
         }

@@ -7,6 +7,7 @@
 
 mod https;
 mod keys;
+mod privileges;
 mod reload;
 mod settings;
 mod sockets;
@@ -15,6 +16,7 @@ mod state;
 use crate::config::Config;
 use crate::control::reloads::Reloads;
 use crate::control::report::Reporter;
+use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::HeldSignals;
 use crate::control::web;
 use crate::control::web::server::WebServer;
@@ -34,6 +36,7 @@ use crate::shard::stats::ShardStats;
 use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
 use crate::state::{Keeper, StateStats};
 use crate::sys;
+use crate::sys::process::ProcessFiles;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use https::Https;
 use reload::{Orders, Parts, ReloadSeeds};
@@ -111,6 +114,9 @@ impl Tracker {
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
         let metrics_listeners = bind_metrics(config)?;
+        // Out of reach below another root, and closed to another user.
+        let process = ProcessFiles::open();
+        privileges::give_up(config)?;
 
         let bells = (0..shards)
             .map(|_| Bell::new().map(Arc::new))
@@ -180,7 +186,14 @@ impl Tracker {
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
         let reloads = Arc::new(Reloads::started_at(clock.now().unix_seconds));
-        let metrics = start_metrics(metrics_listeners, &stats, &reloads, &state_stats, clock)?;
+        let reporter = Reporter::new(
+            process,
+            stats.clone(),
+            reloads.clone(),
+            state_stats.clone(),
+            clock,
+        );
+        let metrics = start_metrics(metrics_listeners, reporter)?;
         let metrics_addresses = metrics.iter().flat_map(WebServer::local_addr).collect();
         Ok(Self {
             stop,
@@ -426,12 +439,8 @@ fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 
 fn start_metrics(
     listeners: Vec<TcpListener>,
-    stats: &[Arc<ShardStats>],
-    reloads: &Arc<Reloads>,
-    state: &Arc<StateStats>,
-    clock: Clock,
+    reporter: Reporter,
 ) -> Result<Vec<WebServer>, StartError> {
-    let reporter = Reporter::new(stats.to_vec(), reloads.clone(), state.clone(), clock);
     let routes = web::routes(reporter);
     let start = |listener| WebServer::start(listener, routes.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
@@ -504,16 +513,25 @@ fn start_shard(
 pub fn run(config: &Config, source: Option<ConfigSource>) -> Result<(), StartError> {
     let deaf = |error| StartError(format!("cannot listen for signals: {error}"));
     let signals = HeldSignals::hold().map_err(deaf)?;
+    // In reach only until the root directory is given up.
+    let manager = Arc::new(ServiceManager::of_environment());
     let tracker = Tracker::start(config)?;
     let stopper = tracker.stopper();
-    let orders =
-        Orders::start(tracker.reloader(), source).map_err(|error| out_of("threads", &error))?;
+    let orders = Orders::start(tracker.reloader(), source, manager.clone())
+        .map_err(|error| out_of("threads", &error))?;
+    let told = manager.clone();
+    let stop = move || {
+        told.stopping();
+        stopper.stop();
+    };
     let signals = signals
-        .listen(move || stopper.stop(), move || orders.reload())
+        .listen(stop, move || orders.reload())
         .map_err(deaf)?;
+    let attendant = Attendant::start(manager, tracker.stats.clone())
+        .map_err(|error| out_of("threads", &error))?;
     tracker.report();
     let result = tracker.wait();
-    drop(signals);
+    drop((signals, attendant));
     if result.is_ok() {
         log::info!("stopped");
     }

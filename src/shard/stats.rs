@@ -72,6 +72,8 @@ pub struct ShardStats {
     pub lane_depth_max: Gauge,
     /// Bells that this shard rang to wake another.
     pub wakeups: Counter,
+    /// Ticks of the shard's loop since the start: it is alive while they grow.
+    pub ticks: Counter,
     /// Its sweeps for expired peers.
     pub sweep: SweepStats,
 }
@@ -230,6 +232,7 @@ impl ShardStats {
         // 0 stands for never.
         let milliseconds = (elapsed.as_millis() as u64).max(1);
         self.last_tick_milliseconds.set(milliseconds);
+        self.ticks.add(1);
     }
 
     /// The time since the shard's loop last ticked; since the start when it

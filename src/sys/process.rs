@@ -1,7 +1,7 @@
 //! What the kernel tells of this process: time, memory, descriptors.
 //!
 //! Read from `/proc/self`, which is opened once, so that it can still be read
-//! after a `chroot(2)`.
+//! after a `chroot(2)` and by another user.
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
@@ -34,6 +34,8 @@ pub struct ProcessReport {
 #[derive(Debug)]
 pub struct ProcessFiles {
     directory: OwnedFd,
+    /// Its directory `fd`.
+    descriptors: OwnedFd,
     boot_unix_seconds: u64,
     ticks_per_second: u64,
     page_bytes: u64,
@@ -47,11 +49,13 @@ impl ProcessFiles {
     pub fn open() -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let directory = openat(CWD, "/proc/self", flags, Mode::empty())?;
+        let descriptors = openat(&directory, "fd", flags, Mode::empty())?;
         let stat = fs::read_to_string("/proc/stat")?;
         let boot = stat.lines().find_map(|line| line.strip_prefix("btime "));
         let boot_unix_seconds = boot.and_then(|seconds| seconds.trim().parse().ok());
         Ok(Self {
             directory,
+            descriptors,
             boot_unix_seconds: boot_unix_seconds.ok_or(io::ErrorKind::InvalidData)?,
             ticks_per_second: system_constant(libc::_SC_CLK_TCK)?,
             page_bytes: system_constant(libc::_SC_PAGESIZE)?,
@@ -87,16 +91,22 @@ impl ProcessFiles {
     }
 
     fn count_descriptors(&self) -> io::Result<u64> {
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let directory = openat(&self.directory, "fd", flags, Mode::empty())?;
-        // Since Linux 6.2 the size of the directory is their number, this one
-        // included; before that it is 0.
-        let size = rustix::fs::fstat(&directory)?.st_size;
+        // Since Linux 6.2 the size of the directory is their number; before
+        // that it is 0.
+        let size = rustix::fs::fstat(&self.descriptors)?.st_size;
         if size > 0 {
-            return Ok(size as u64 - 1);
+            return Ok(size as u64);
         }
-        let entries = Dir::new(directory)?.filter_map(Result::ok);
+        self.count_entries()
+    }
+
+    fn count_entries(&self) -> io::Result<u64> {
+        // The copy shares its position with what it was made of.
+        let mut entries = Dir::new(self.descriptors.try_clone()?)?;
+        entries.rewind();
+        let entries = entries.filter_map(Result::ok);
         let numbers = entries.filter(|entry| !entry.file_name().to_bytes().starts_with(b"."));
+        // Without the copy.
         Ok((numbers.count() as u64).saturating_sub(1))
     }
 }
@@ -148,7 +158,11 @@ mod tests {
         assert!(report.resident_bytes > 1 << 16, "{report:?}");
         assert!(report.virtual_bytes > report.resident_bytes, "{report:?}");
         assert!(report.threads >= 1, "{report:?}");
-        assert!(report.open_fds >= 4, "{report:?}");
+        // Standard input, output and error, and the two files.
+        assert!(report.open_fds >= 5, "{report:?}");
+        for _ in 0..2 {
+            assert!(files.count_entries().expect("read") >= 5);
+        }
         assert!(report.start_unix_seconds > 1e9, "{report:?}");
     }
 
