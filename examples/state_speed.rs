@@ -110,6 +110,7 @@ fn shards(count: usize) -> Vec<Shard> {
         max_peers: 0,
         max_swarms: 0,
         client_breakdown: false,
+        opentracker_statistics: false,
     };
     let shard = |id| {
         let stats = Arc::new(ShardStats::default());

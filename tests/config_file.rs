@@ -379,12 +379,43 @@ fn addresses_and_routes_are_checked() {
              character that a path cannot have",
         ),
         (
+            "http: {stats_path: /stats}",
+            "f:1:20: http.stats_path: \"/stats\" is not a path without its first slash; write it \
+             as \"stats\"",
+        ),
+        (
+            "http: {stats_path: 'st?ts'}",
+            "f:1:20: http.stats_path: \"st?ts\" is not a path without its first slash; write it \
+             as \"stats\"",
+        ),
+        (
+            "http: {stats_path: scrape}",
+            "f:1:20: http.stats_path: is also an announce or scrape route; choose another",
+        ),
+        (
+            "dialect: opentracker\nhttp: {stats_path: scores}",
+            "f:2:20: http.stats_path: is an announce or a scrape in the dialect of opentracker, \
+             which goes by the first letters \"a\" and \"sc\"; choose another",
+        ),
+        (
+            "http: {stats_networks: ['192.0.2.1/24']}",
+            "f:1:25: http.stats_networks[0]: \"192.0.2.1/24\" has bits set behind the first 24; \
+             clear them or lengthen the prefix",
+        ),
+        (
+            "http: {full_scrape: true, scrape_routes: []}",
+            "f:1:21: http.full_scrape: is of no use without a scrape route; name one in \
+             scrape_routes or remove this",
+        ),
+        (
             "http: {real_ip_header: 'X-Real-IP:'}",
             "f:1:24: http.real_ip_header: \"X-Real-IP:\" is not a header name; write it as \
              \"X-Real-IP\"",
         ),
     ]);
     parse("http: {announce_routes: ['/users/:passkey/announce', '/a/*rest']}");
+    parse("http: {stats_path: scores}");
+    parse("http: {stats_path: stats/x, stats_networks: ['::1', 192.0.2.0/24], full_scrape: on}");
     // Two sockets on ports that the system chooses are no conflict.
     parse("udp: {addr: ['127.0.0.1:0', '127.0.0.1:0']}");
 }
@@ -600,6 +631,14 @@ fn doubtful_settings_are_warned_of() {
     assert!(warnings[0].contains("peer_lifetime (20m) is shorter than announce_interval (30m)"));
     assert!(warnings[1].contains("private_key is short"));
     assert!(!warnings[1].contains("secret"), "{warnings:?}");
+    let networks = "http: {stats_networks: '::1', full_scrape_networks: '::1'}";
+    assert_eq!(
+        parse(networks).warnings(),
+        [
+            "http.stats_networks has no effect while http.stats_path is off",
+            "http.full_scrape_networks has no effect while http.full_scrape is off",
+        ]
+    );
     let config = parse("udp: {enable_request_timing: true}");
     assert_eq!(config.notices().len(), 1);
 }

@@ -124,6 +124,7 @@ impl Bench {
             max_peers: 0,
             max_swarms: 0,
             client_breakdown: false,
+            opentracker_statistics: false,
         };
         let stats = Arc::new(ShardStats::default());
         let (desk, mut surveys) = survey::desk([Box::new(|| {}) as survey::Wake]);

@@ -28,6 +28,7 @@ mod reader;
 mod rules;
 mod settings;
 mod state;
+mod statistics;
 
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
@@ -149,6 +150,7 @@ impl Config {
             }
         }
         warnings.extend(self.http.iter().flat_map(http_rules::warnings));
+        warnings.extend(self.http.iter().flat_map(statistics::warnings));
         warnings
     }
 

@@ -138,6 +138,20 @@ pub struct HttpConfig {
     pub external_ip: bool,
     /// Where `GET /` leads (302); empty means to a page of ours. Default empty.
     pub redirect_url: String,
+    /// The path, without its slash, where opentracker's statistics are served
+    /// (`stats` there); empty means nowhere. Default empty.
+    pub stats_path: String,
+    /// Who may read them; empty means all. Default empty.
+    pub stats_networks: Vec<Prefix>,
+    /// Whether a scrape without an info hash is answered with every swarm.
+    /// Default false.
+    pub full_scrape: bool,
+    /// Who may ask for that; empty means all. Default empty.
+    pub full_scrape_networks: Vec<Prefix>,
+    /// How long an address waits between two lists of every swarm, full
+    /// scrapes or statistics. 0s to 24h, default 10s.
+    #[serde(serialize_with = "duration::serialize")]
+    pub full_scrape_pause: Duration,
 }
 
 /// The UDP frontend (BEP 15, 41).
@@ -355,6 +369,11 @@ impl Default for HttpConfig {
             max_request_bytes: 8192,
             external_ip: false,
             redirect_url: String::new(),
+            stats_path: String::new(),
+            stats_networks: Vec::new(),
+            full_scrape: false,
+            full_scrape_networks: Vec::new(),
+            full_scrape_pause: Duration::from_secs(10),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod background;
 pub mod certificates;
 pub mod logging;
 pub mod metrics;
+pub mod opentracker_stats;
 pub mod reloads;
 pub mod report;
 pub mod service_manager;

@@ -14,6 +14,7 @@ mod sockets;
 mod state;
 
 use crate::config::Config;
+use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
 use crate::control::reloads::Reloads;
 use crate::control::report::Reporter;
 use crate::control::service_manager::{Attendant, ServiceManager};
@@ -22,6 +23,7 @@ use crate::control::web;
 use crate::control::web::server::WebServer;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
+use crate::frontend::http::handover::HandedOver;
 use crate::frontend::udp::UdpFrontend;
 use crate::frontend::update::ShardUpdate;
 use crate::frontend::worker::{Stop, TICK, Worker};
@@ -71,6 +73,7 @@ pub struct Tracker {
     metrics: Vec<WebServer>,
     reloader: Reloader,
     surveys: SurveyDesk,
+    statistics: Option<OpentrackerStats>,
     keeper: Option<Keeper>,
     state_stats: Arc<StateStats>,
     /// The UDP addresses that are served, with the ports that were taken.
@@ -137,7 +140,8 @@ impl Tracker {
             .map(Arc::new)
             .collect();
         let clock = Clock::start();
-        let settings = Settings::new(config, seeds.connection_key)?;
+        let (statistics_lane, handed_over) = opentracker_stats::lane();
+        let settings = Settings::new(config, seeds.connection_key, &statistics_lane)?;
         let hooks = (config.prehooks.as_slice(), config.posthooks.as_slice());
         let (hooks, background) = reload::start_hooks(hooks, shards, seeds.hooks)?;
         let state = State::open(config, clock)?;
@@ -185,6 +189,13 @@ impl Tracker {
             };
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
+        let sources = Sources {
+            shards: stats.clone(),
+            surveys: desk.clone(),
+            clock,
+            tracker_id: seeds.tracker_id,
+        };
+        let statistics = start_statistics(config, &handed_over, sources)?;
         let reloads = Arc::new(Reloads::started_at(clock.now().unix_seconds));
         let reporter = Reporter::new(
             process,
@@ -201,6 +212,7 @@ impl Tracker {
             shards,
             metrics,
             surveys: desk,
+            statistics,
             state_stats,
             reloader: Reloader::new(Parts {
                 running: Mutex::new(config.clone()),
@@ -214,6 +226,7 @@ impl Tracker {
                 },
                 reloads,
                 clock,
+                statistics_lane,
                 state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
             keeper,
@@ -355,6 +368,7 @@ impl Tracker {
         for metrics in self.metrics {
             metrics.stop();
         }
+        drop(self.statistics);
         self.reloader.close();
         result
     }
@@ -399,6 +413,7 @@ impl Cores {
 /// Everything random, drawn once.
 struct Seeds {
     owner_key: u32,
+    tracker_id: u32,
     connection_key: [u8; 16],
     hooks: u64,
     shards: Vec<u64>,
@@ -406,18 +421,20 @@ struct Seeds {
 
 impl Seeds {
     fn draw(shards: usize) -> Result<Self, StartError> {
-        let mut bytes = vec![0u8; 28 + shards * 8];
+        let mut bytes = vec![0u8; 32 + shards * 8];
         getrandom::fill(&mut bytes)
             .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
         let (key, rest) = bytes.split_at(4);
         let (connection_key, rest) = rest.split_at(16);
         let (hooks, rest) = rest.split_at(8);
+        let (tracker_id, rest) = rest.split_at(4);
         let number = |bytes: &[u8]| {
             let next = |number, &byte| number << 8 | u64::from(byte);
             bytes.iter().fold(0, next)
         };
         Ok(Self {
-            owner_key: key.iter().fold(0, |key, &byte| key << 8 | u32::from(byte)),
+            owner_key: number(key) as u32,
+            tracker_id: number(tracker_id) as u32,
             connection_key: std::array::from_fn(|at| connection_key[at]),
             hooks: number(hooks),
             shards: rest.chunks_exact(8).map(number).collect(),
@@ -445,6 +462,19 @@ fn start_metrics(
     let start = |listener| WebServer::start(listener, routes.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))
+}
+
+/// What serves opentracker's tools; only over HTTP.
+fn start_statistics(
+    config: &Config,
+    handed_over: &Receiver<HandedOver>,
+    sources: Sources,
+) -> Result<Option<OpentrackerStats>, StartError> {
+    if config.http.is_none() {
+        return Ok(None);
+    }
+    let started = OpentrackerStats::start(handed_over, sources);
+    started.map(Some).map_err(|error| out_of("threads", &error))
 }
 
 fn out_of(what: &str, error: &io::Error) -> StartError {

@@ -22,6 +22,7 @@ use crate::config::{Config, HookConfig};
 use crate::control::background::Background;
 use crate::control::reloads::Reloads;
 use crate::control::service_manager::ServiceManager;
+use crate::frontend::http::handover::HandedOver;
 use crate::frontend::update::ShardUpdate;
 use crate::hook::Plan;
 use crate::runtime::clock::Clock;
@@ -73,6 +74,8 @@ pub(super) struct Parts {
     pub seeds: ReloadSeeds,
     pub reloads: Arc<Reloads>,
     pub clock: Clock,
+    /// The way to what serves statistics.
+    pub statistics_lane: Sender<HandedOver>,
     /// Where the state is saved, if it is.
     pub state_intervals: Option<IntervalSetter>,
 }
@@ -169,7 +172,7 @@ impl Reloader {
         let mut running = lock(&self.0.running);
         let mut next = config.clone();
         let report = keys::settle(&running, &mut next);
-        let settings = Settings::new(&next, self.0.seeds.connection_key)?;
+        let settings = Settings::new(&next, self.0.seeds.connection_key, &self.0.statistics_lane)?;
         // Hooks that stay the same keep what they know of clients.
         let hooks_change = report.changed.iter().any(|key| key.ends_with("hooks"));
         let (plan, background) = match hooks_change {

@@ -8,7 +8,10 @@ pub mod clients;
 pub mod exchange;
 pub mod families;
 pub mod listener;
+pub mod opentracker_counters;
+mod overlap;
 pub mod owner;
+mod pace;
 pub mod responses;
 mod restore;
 pub mod stats;
@@ -19,12 +22,14 @@ use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event, InfoHash
 use crate::hook::selection::{Selected, Selector, StoredIp};
 use crate::hook::{Chain, Context, Effects, Moment, Refused, ShardHooks};
 use crate::swarm::{
-    Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random, Stored,
-    StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
+    AnnounceOutcome, Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random,
+    Stored, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
 };
 use exchange::{Exchange, PeerOutput, Question};
 use families::{Families, Peers};
+use overlap::Overlap;
 use owner::{OwnerMap, ShardId};
+use pace::{Pace, weight};
 use stats::ShardStats;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,6 +51,8 @@ pub struct ShardSettings {
     pub max_swarms: u64,
     /// Whether announces with `event=started` are counted by client.
     pub client_breakdown: bool,
+    /// Whether what only opentracker's statistics show is counted.
+    pub opentracker_statistics: bool,
 }
 
 /// The swarms of both families, in the form that the settings ask for.
@@ -112,6 +119,9 @@ pub struct Shard {
     /// Counts by client are wanted.
     counts_clients: bool,
     selector: Selector,
+    /// Torrents of both families; counted only when somebody asks for it, and
+    /// so are renewals.
+    overlap: Option<Overlap>,
     stats: Arc<ShardStats>,
 }
 
@@ -156,6 +166,7 @@ impl Shard {
             },
             counts_clients: settings.client_breakdown,
             selector: Selector::default(),
+            overlap: settings.opentracker_statistics.then(Overlap::default),
             stats,
         }
     }
@@ -185,6 +196,9 @@ impl Shard {
         self.sweep_seconds = settings.sweep_seconds.max(1);
         self.counts_clients = settings.client_breakdown;
         self.chain.note_all(self.counts_clients);
+        if settings.opentracker_statistics != self.overlap.is_some() {
+            self.overlap = settings.opentracker_statistics.then(Overlap::default);
+        }
         // Peers that are here were promised the earlier time.
         let stay = settings.longest_stay_seconds();
         self.longest_stay_seconds = self.longest_stay_seconds.max(stay);
@@ -298,7 +312,7 @@ impl Shard {
     ) -> AnnounceCounts {
         let (capacity, random) = (&mut self.capacity, &mut self.random);
         let selector = &mut self.selector;
-        let (counts, stored) = with_peer!(&mut self.swarms, announce.ip, |ip, swarms| {
+        let outcome = with_peer!(&mut self.swarms, announce.ip, |ip, swarms| {
             announce_to(
                 swarms,
                 selector,
@@ -311,12 +325,17 @@ impl Shard {
                 output,
             )
         });
-        match stored {
+        if self.overlap.is_some()
+            && let Some(seconds) = outcome.renewed_after_seconds
+        {
+            self.stats.opentracker.renewed(seconds);
+        }
+        match outcome.stored {
             Stored::Yes | Stored::No(NotStored::Stopped) => {}
             Stored::No(NotStored::PeerCap) => self.stats.peers_not_stored.add(1),
             Stored::No(NotStored::SwarmCap) => self.stats.swarms_not_stored.add(1),
         }
-        counts
+        outcome.counts
     }
 
     /// [`Shard::announce_prefetched`] without the steps before it.
@@ -407,6 +426,7 @@ impl Shard {
             report.wrapped |= slice.wrapped;
         }
         self.hold_caps();
+        self.count_overlap();
         self.publish();
         report
     }
@@ -439,11 +459,25 @@ impl Shard {
         capacity.swarms = capacity.swarms.min(room(self.caps.swarms, swarms));
     }
 
+    fn count_overlap(&mut self) {
+        let Some(overlap) = &mut self.overlap else {
+            return;
+        };
+        let count = match &self.swarms {
+            Swarms::Plain(v4, v6) => overlap.tick(&v4.store, &v6.store),
+            Swarms::WithIds(v4, v6) => overlap.tick(&v4.store, &v6.store),
+        };
+        if let Some(count) = count {
+            self.stats.opentracker.swarms_in_both_families.set(count);
+        }
+    }
+
     fn publish(&mut self) {
-        let mut bytes = 0;
+        let (mut bytes, mut downloads) = (0, 0);
         for family in AddressFamily::ALL {
             let totals = self.totals(family);
             bytes += totals.bytes;
+            downloads += totals.downloads;
             let gauges = self.stats.family(family);
             gauges.swarms.set(totals.swarms);
             gauges.seeders.set(totals.seeders);
@@ -452,38 +486,8 @@ impl Shard {
         self.stats.store_bytes.set(bytes);
         self.stats.max_peers.set(self.caps.peers);
         self.stats.max_swarms.set(self.caps.swarms);
+        self.stats.opentracker.downloads.set(downloads);
     }
-}
-
-/// How fast the swarms of one family are swept.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    /// The most that there was to visit in this pass. The pace must not fall
-    /// with what the pass itself removes: it would never come to an end.
-    items: u64,
-    /// The part of an item that a tick was too short for, in thousandths.
-    remainder: u64,
-}
-
-impl Pace {
-    /// Items to visit in this tick.
-    fn budget(&mut self, items: u64, milliseconds: u64, sweep_seconds: u32) -> usize {
-        self.items = self.items.max(items);
-        // Ten per cent more than the average pace, so that a pass ends in time
-        // although the tables grow meanwhile.
-        let due = self.items * milliseconds * 11 / 10 / u64::from(sweep_seconds);
-        let due = due + self.remainder;
-        self.remainder = due % 1000;
-        usize::try_from(due / 1000).unwrap_or(usize::MAX)
-    }
-}
-
-/// What a sweep of everything visits, about and rather too much: swarms, peers
-/// and, one for every eight places of the tables, groups of places. Those are
-/// fewer than half the swarms, but for tables so small that it does not matter.
-fn weight(totals: &Totals) -> u64 {
-    const SMALL_TABLE: u64 = 1024;
-    SMALL_TABLE + totals.swarms + totals.swarms / 2 + totals.seeders + totals.leechers
 }
 
 impl ShardSettings {
@@ -559,7 +563,7 @@ fn announce_to<P: StoredPeer<Ip: StoredIp>>(
     capacity: &mut Capacity,
     random: &mut Random,
     output: &mut impl PeerOutput,
-) -> (AnnounceCounts, Stored) {
+) -> AnnounceOutcome {
     let request = SwarmAnnounce {
         info_hash: announce.info_hash,
         peer: P::new(ip, announce.port).with_peer_id(&announce.peer_id),
@@ -567,13 +571,12 @@ fn announce_to<P: StoredPeer<Ip: StoredIp>>(
         is_seeder: announce.is_seeder(),
         num_want: announce.num_want,
     };
-    let outcome = selector.announce(
+    selector.announce(
         now_seconds,
         hash,
         &request,
         store,
         (capacity, random),
         &mut Sink(output),
-    );
-    (outcome.counts, outcome.stored)
+    )
 }

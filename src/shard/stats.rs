@@ -11,6 +11,7 @@
 
 use super::clients::ClientTable;
 use super::listener::ListenerStats;
+use super::opentracker_counters::OpentrackerCounters;
 use super::responses::{FailureClass, ResponseTimes};
 use super::sweep::SweepStats;
 use crate::bittorrent::AddressFamily;
@@ -76,6 +77,8 @@ pub struct ShardStats {
     pub ticks: Counter,
     /// Its sweeps for expired peers.
     pub sweep: SweepStats,
+    /// What only opentracker's statistics show.
+    pub opentracker: OpentrackerCounters,
 }
 
 /// What is counted per address family.

@@ -70,6 +70,12 @@ pub trait Survey: Send {
         true
     }
 
+    /// Whether anybody still wants it; asked before each slice. One that is no
+    /// longer wanted is dropped without [`Survey::finish`].
+    fn wanted(&self) -> bool {
+        true
+    }
+
     /// It has seen everything.
     fn finish(self: Box<Self>);
 }
@@ -322,6 +328,11 @@ impl Surveys {
                 self.next = 0;
             }
             let walk = &mut self.active[self.next];
+            if !walk.survey.wanted() {
+                drop(self.active.swap_remove(self.next));
+                self.runnable = !self.active.is_empty();
+                return;
+            }
             if !walk.survey.ready() {
                 self.next += 1;
                 continue;

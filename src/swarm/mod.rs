@@ -148,6 +148,9 @@ pub struct AnnounceOutcome {
     pub stored: Stored,
     /// What it changed.
     pub change: Change,
+    /// Seconds since the same peer's last announce, in the units that the
+    /// lifetime has; `None` for a peer that was not stored, or has stopped.
+    pub renewed_after_seconds: Option<u32>,
 }
 
 /// Whether an announcer is stored after its announce.

@@ -163,6 +163,7 @@ impl<P: StoredPeer> SwarmStore<P> {
             counts: counts(tally, downloaded),
             stored,
             change,
+            renewed_after_seconds: admitted.was.map(|flags| self.clock.age(now_seconds, flags)),
         }
     }
 
@@ -234,6 +235,7 @@ impl<P: StoredPeer> SwarmStore<P> {
                 counts: AnnounceCounts::default(),
                 stored,
                 change: Change::None,
+                renewed_after_seconds: None,
             };
         };
         let slot = self.table.entry_mut(spot);
@@ -256,6 +258,7 @@ impl<P: StoredPeer> SwarmStore<P> {
             counts: counts(tally, downloaded),
             stored,
             change,
+            renewed_after_seconds: None,
         }
     }
 
@@ -412,6 +415,7 @@ fn refuse<P: StoredPeer>(
         counts: AnnounceCounts::default(),
         stored: Stored::No(reason),
         change: Change::None,
+        renewed_after_seconds: None,
     }
 }
 

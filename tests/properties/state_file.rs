@@ -20,6 +20,7 @@ pub fn shards(count: usize, max: u64) -> Vec<Shard> {
         max_peers: max,
         max_swarms: max,
         client_breakdown: false,
+        opentracker_statistics: false,
     };
     let shard = |id| {
         let stats = Arc::new(ShardStats::default());

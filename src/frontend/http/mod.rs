@@ -13,6 +13,7 @@
 
 mod accept;
 mod connection;
+pub mod handover;
 mod measure;
 mod reload;
 mod request;
@@ -36,6 +37,7 @@ use crate::shard::exchange::PeerList;
 use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult};
+use handover::{HandoverSettings, Leaving};
 use slab::Slab;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -94,6 +96,8 @@ pub struct HttpSettings {
     pub external_ip: bool,
     /// Where `GET /` leads; empty for a page of ours.
     pub redirect_url: String,
+    /// What control threads answer.
+    pub handover: HandoverSettings,
 }
 
 impl HttpSettings {
@@ -142,6 +146,8 @@ pub struct HttpFrontend {
     files: Vec<(InfoHash, ScrapeCounts)>,
     /// Replies of this turn that waited for another shard.
     late: Vec<LateReply>,
+    /// The request in hand is not for a shard.
+    leaving: Option<Leaving>,
     stats: Arc<ShardStats>,
 }
 
@@ -164,6 +170,7 @@ impl HttpFrontend {
             hashes: Vec::new(),
             files: Vec::new(),
             late: Vec::new(),
+            leaving: None,
             stats,
         }
     }
@@ -412,6 +419,7 @@ impl HttpFrontend {
             if connection.last || connection.phase != Phase::Reading {
                 break;
             }
+            let answer_at = self.out.len();
             let options = HeadOptions {
                 max_head_bytes: self.settings.max_request_bytes,
                 real_ip_header: self.settings.real_ip_header.as_deref(),
@@ -422,6 +430,7 @@ impl HttpFrontend {
                     used += head.head_len;
                     requests += 1;
                     self.request(at, &head, turn);
+                    self.count_error(answer_at, Some(head.query));
                 }
                 Err(error) => {
                     let family = AddressFamily::of(&connection.peer);
@@ -432,8 +441,14 @@ impl HttpFrontend {
                     self.settings
                         .dialect
                         .write_status(out, status, false, false);
+                    self.count_error(answer_at, None);
                     self.connections[at].last = true;
                 }
+            }
+            if let Some(leaving) = self.leaving.take() {
+                self.note_requests(at, requests, used, 0);
+                self.hand_over(at, leaving, used < input.len(), turn);
+                return used;
             }
         }
         self.note_requests(at, requests, used, self.out.len());
