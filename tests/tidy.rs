@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module uses only those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "sys",
     "bittorrent",
     "protocol",
     "config",
+    "opentracker",
     "swarm",
     "hook",
     "shard",

@@ -28,7 +28,7 @@ mod settings;
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
 pub(crate) use hooks::{KnownHook, read_options};
-pub(crate) use reader::{Section, Whole};
+pub(crate) use reader::{Section, Whole, nearest};
 pub use settings::{
     Config, HttpConfig, MemoryConfig, Secret, Steering, StorageConfig, StorageName, UdpConfig,
 };
