@@ -328,17 +328,18 @@ impl Importer<'_> {
         if let Some((url, origin)) = &wanted.redirect_url {
             page.nested("redirect_url", &origin.to_string(), url);
         }
-        if let Some(origin) = &wanted.proxies_from
-            && NOT_YET
-                .iter()
-                .all(|(key, _)| *key != "http.trusted_proxies")
-        {
+        if let Some(origin) = &wanted.proxies_from {
             let comment = format!(
                 "{origin}\nOf the header's addresses, the last that is not a proxy's counts \
                  (opentracker\ntakes the first, which a client can make up)."
             );
             page.nested_raw("trusted_proxies", &comment, networks(&wanted.proxies));
-            page.nested("real_ip_header", "", "X-Forwarded-For");
+            if NOT_YET
+                .iter()
+                .all(|(key, _)| *key != "http.trusted_proxies")
+            {
+                page.nested("real_ip_header", "", "X-Forwarded-For");
+            }
         }
         let nobody = wanted.stats_restricted.is_some() && wanted.stats_networks.is_empty();
         let (word, comment) = match &wanted.stats_path {
