@@ -16,6 +16,7 @@ use karuta::bittorrent::AddressFamily;
 use karuta::frontend::Client;
 use karuta::frontend::desk::{Desk, Lanes};
 use karuta::frontend::udp::{UdpFrontend, UdpSettings};
+use karuta::protocol::Dialect;
 use karuta::protocol::udp::ConnectionIds;
 use karuta::runtime::clock::Clock;
 use karuta::shard::exchange::Exchange;
@@ -72,7 +73,9 @@ fn main() {
         .connect(server.local_addr().expect("address"))
         .expect("connect");
     let udp_settings = UdpSettings {
+        dialect: Dialect::Karuta,
         interval_seconds: 1800,
+        interval_spread_seconds: 0,
         connection_ids: ids.clone(),
         allow_ip_spoofing: false,
         default_num_want: 50,

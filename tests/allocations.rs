@@ -8,6 +8,7 @@ use karuta::bittorrent::{AddressFamily, Announce, Event, InfoHash, PeerId};
 use karuta::frontend::Client;
 use karuta::frontend::desk::{Answer, Asked, Desk, Lanes};
 use karuta::frontend::udp::{UdpFrontend, UdpSettings};
+use karuta::protocol::Dialect;
 use karuta::protocol::udp::ConnectionIds;
 use karuta::runtime::clock::Clock;
 use karuta::runtime::mesh::{Bell, Port, mesh};
@@ -65,7 +66,9 @@ fn a_warm_udp_announce_allocates_nothing() {
     let patience = Some(Duration::from_secs(10));
     client.set_read_timeout(patience).expect("timeout");
     let settings = UdpSettings {
+        dialect: Dialect::Karuta,
         interval_seconds: 1800,
+        interval_spread_seconds: 0,
         connection_ids: ids.clone(),
         allow_ip_spoofing: false,
         default_num_want: 50,

@@ -52,7 +52,12 @@ fn answer_datagram(packet: &[u8], ids: &ConnectionIds, case: &Case) -> Outcome {
     };
     if connection_id.is_some_and(|id| !ids.accepts(NOW, source(), id)) {
         let mut buffer = [0; 64];
-        let written = udp::write_bad_connection_id(&mut buffer, packet.len(), transaction_id);
+        let written = udp::write_bad_connection_id(
+            &mut buffer,
+            packet.len(),
+            transaction_id,
+            "bad connection ID",
+        );
         return match written {
             Some(written) => Outcome::Answer {
                 bytes: buffer[..written].to_vec(),

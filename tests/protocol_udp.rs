@@ -273,13 +273,14 @@ fn error_response_bep_15() {
 
 #[test]
 fn a_wrong_connection_id_is_never_answered_with_more_than_was_sent() {
+    const BAD_ID: &str = "bad connection ID";
     let mut buffer = [0; 64];
-    let written = udp::write_bad_connection_id(&mut buffer, 25, 0x0a0b_0c0d);
+    let written = udp::write_bad_connection_id(&mut buffer, 25, 0x0a0b_0c0d, BAD_ID);
     assert_eq!(written, Some(25));
     let expected = b"\x00\x00\x00\x03\x0a\x0b\x0c\x0dbad connection ID";
     assert_eq!(&buffer[..25], expected);
     for request_bytes in 0..25 {
-        let written = udp::write_bad_connection_id(&mut buffer, request_bytes, 1);
+        let written = udp::write_bad_connection_id(&mut buffer, request_bytes, 1, BAD_ID);
         assert_eq!(written, None);
     }
 }

@@ -111,12 +111,18 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let lifetime = self.storage.config.peer_lifetime;
-        if lifetime < self.announce_interval {
+        let spread = self.announce_interval_spread;
+        let interval = self.announce_interval + spread;
+        if lifetime < interval {
+            let with = match spread.is_zero() {
+                true => "",
+                false => " with announce_interval_spread",
+            };
             warnings.push(format!(
-                "storage.config.peer_lifetime ({}) is shorter than announce_interval ({}): \
+                "storage.config.peer_lifetime ({}) is shorter than announce_interval{with} ({}): \
                  peers are forgotten before they announce again",
                 duration::format(lifetime),
-                duration::format(self.announce_interval),
+                duration::format(interval),
             ));
         }
         if let Some(udp) = &self.udp {

@@ -5,6 +5,7 @@ use super::hooks::{HookConfig, KnownHook, POSTHOOKS, PREHOOKS};
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
+use crate::protocol::Dialect;
 use crate::protocol::http::Routes;
 use serde_yaml::Value;
 use std::time::Duration;
@@ -63,15 +64,28 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
             "is longer than announce_interval; lower it or raise that",
         );
     }
+    let spread = &mut config.announce_interval_spread;
+    let up_to_a_day = Duration::ZERO..=DAY;
+    root.duration(
+        "announce_interval_spread",
+        up_to_a_day,
+        Whole::Seconds,
+        spread,
+    );
+    let dialects = [
+        ("karuta", Dialect::Karuta),
+        ("opentracker", Dialect::Opentracker),
+    ];
+    root.choice("dialect", &dialects, &mut config.dialect);
     root.addresses("metrics_addr", &mut config.metrics_addr);
     root.integer("shards", 0..=1024, &mut config.shards);
 
     if let Some(mut section) = root.section("http") {
-        config.http = read_http(&mut section, &mut config.notices);
+        config.http = read_http(&mut section, config.dialect, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("udp") {
-        config.udp = read_udp(&mut section, &mut config.notices);
+        config.udp = read_udp(&mut section, config.dialect, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("storage") {
@@ -102,8 +116,12 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
 }
 
 /// `None` if the section turns the frontend off (Chihaya: an empty `addr`).
-fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<HttpConfig> {
-    let mut http = HttpConfig::default();
+fn read_http(
+    section: &mut Section<'_>,
+    dialect: Dialect,
+    notices: &mut Vec<String>,
+) -> Option<HttpConfig> {
+    let mut http = HttpConfig::in_dialect(dialect);
     let timeout = Duration::from_millis(1)..=HOUR;
     let is_on = read_listen_addresses(section, &mut http.addr);
     section.duration(
@@ -140,13 +158,18 @@ fn read_http(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<Htt
         &mut http.max_request_bytes,
     );
     section.boolean("external_ip", &mut http.external_ip);
+    read_redirect_url(section, &mut http.redirect_url);
     refuse_tls(section);
     is_on.then_some(http)
 }
 
 /// `None` if the section turns the frontend off (Chihaya: an empty `addr`).
-fn read_udp(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<UdpConfig> {
-    let mut udp = UdpConfig::default();
+fn read_udp(
+    section: &mut Section<'_>,
+    dialect: Dialect,
+    notices: &mut Vec<String>,
+) -> Option<UdpConfig> {
+    let mut udp = UdpConfig::in_dialect(dialect);
     let is_on = read_listen_addresses(section, &mut udp.addr);
     let skew = Duration::ZERO..=3 * MINUTE;
     section.duration(
@@ -166,7 +189,10 @@ fn read_udp(section: &mut Section<'_>, notices: &mut Vec<String>) -> Option<UdpC
     read_numwants(section, &mut udp.max_numwant, &mut udp.default_numwant);
     section.integer(
         "max_scrape_infohashes",
-        1..=74,
+        1..=match dialect {
+            Dialect::Karuta => 74,
+            Dialect::Opentracker => 75,
+        },
         &mut udp.max_scrape_infohashes,
     );
     let steerings = [("kernel", Steering::Kernel), ("off", Steering::Off)];
@@ -348,6 +374,23 @@ fn read_header_name(section: &mut Section<'_>, key: &'static str, into: &mut Str
     } else {
         let message = format!("{name:?} is not a header name; write it as \"X-Real-IP\"");
         section.refuse(key, &message);
+    }
+}
+
+/// Takes where `GET /` leads: it becomes a header field (RFC 9110, 10.2.2).
+fn read_redirect_url(section: &mut Section<'_>, into: &mut String) {
+    const KEY: &str = "redirect_url";
+    let Some(url) = section.text(KEY) else {
+        return;
+    };
+    if url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        *into = url.to_owned();
+    } else {
+        let message = format!(
+            "{url:?} is not a URL; write it without spaces, as \"https://example.org/\", and \
+             percent-encode what is not ASCII"
+        );
+        section.refuse(KEY, &message);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::hooks::HookConfig;
 use super::{address, duration};
+use crate::protocol::Dialect;
 use serde::Serialize;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,6 +24,12 @@ pub struct Config {
     /// `announce_interval`, default 15m.
     #[serde(serialize_with = "duration::serialize")]
     pub min_announce_interval: Duration,
+    /// How much later than that a reply may say: each says `announce_interval`
+    /// and a random part of this. Whole seconds, 0s to 24h, default 0s.
+    #[serde(serialize_with = "duration::serialize")]
+    pub announce_interval_spread: Duration,
+    /// Whose manners the tracker has. Default `karuta`.
+    pub dialect: Dialect,
     /// Where metrics are served over HTTP; empty means nowhere. Default
     /// 127.0.0.1:6880.
     #[serde(serialize_with = "address::serialize")]
@@ -91,6 +98,8 @@ pub struct HttpConfig {
     /// Whether replies tell the client its own address (`external ip`,
     /// BEP 24). Default false.
     pub external_ip: bool,
+    /// Where `GET /` leads (302); empty means to a page of ours. Default empty.
+    pub redirect_url: String,
 }
 
 /// The UDP frontend (BEP 15, 41).
@@ -119,7 +128,8 @@ pub struct UdpConfig {
     /// Peers in one reply when the client does not say. 0 to `max_numwant`,
     /// default 50.
     pub default_numwant: u32,
-    /// Most info hashes answered in one scrape. 1 to 74 (BEP 15), default 50.
+    /// Most info hashes answered in one scrape. 1 to 74 (BEP 15), default 50;
+    /// in opentracker's dialect 1 to 75, default 75.
     pub max_scrape_infohashes: usize,
     /// Whether the kernel hands each packet to the shard that owns its info
     /// hash. Default `kernel`.
@@ -261,6 +271,8 @@ impl Config {
         Self {
             announce_interval: Duration::from_secs(30 * 60),
             min_announce_interval: Duration::from_secs(15 * 60),
+            announce_interval_spread: Duration::ZERO,
+            dialect: Dialect::Karuta,
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
             http: None,
@@ -292,6 +304,7 @@ impl Default for HttpConfig {
             max_connections: 8192,
             max_request_bytes: 8192,
             external_ip: false,
+            redirect_url: String::new(),
         }
     }
 }
@@ -312,6 +325,36 @@ impl Default for UdpConfig {
             max_packet_bytes_ipv6: 1232,
             receive_buffer_bytes: 4 << 20,
             send_buffer_bytes: 4 << 20,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// The defaults where the tracker has these manners: in opentracker's, the
+    /// limits are opentracker's.
+    pub(super) fn in_dialect(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Karuta => Self::default(),
+            Dialect::Opentracker => Self {
+                max_numwant: 200,
+                max_scrape_infohashes: 64,
+                ..Self::default()
+            },
+        }
+    }
+}
+
+impl UdpConfig {
+    /// The defaults where the tracker has these manners: in opentracker's, the
+    /// limits are opentracker's.
+    pub(super) fn in_dialect(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Karuta => Self::default(),
+            Dialect::Opentracker => Self {
+                max_numwant: 200,
+                max_scrape_infohashes: 75,
+                ..Self::default()
+            },
         }
     }
 }

@@ -13,9 +13,10 @@
 //! again. A question whose answer does not come is given up after
 //! [`PATIENCE_SECONDS`].
 
-use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
+use crate::bittorrent::{Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::shard::Shard;
 use crate::shard::exchange::{Exchange, PeerList, Question};
+use crate::shard::families::Families;
 use crate::shard::owner::ShardId;
 use slab::Slab;
 
@@ -146,11 +147,23 @@ impl<L: Lanes, R> Desk<L, R> {
         announce: &Announce,
         client: R,
     ) -> Asked {
+        self.ask_one(now_seconds, owner, Question::Announce(*announce), client)
+    }
+
+    /// Asks the owner of an announce, which is another shard, this question
+    /// about it.
+    pub fn ask_one(
+        &mut self,
+        now_seconds: u32,
+        owner: ShardId,
+        question: Question,
+        client: R,
+    ) -> Asked {
         if self.out[owner] >= self.credit {
             return Asked::Refused;
         }
         let token = self.wait(now_seconds, client, WaitingFor::Announce(owner));
-        let mut exchange = self.exchange(owner, Question::Announce(*announce));
+        let mut exchange = self.exchange(owner, question);
         exchange.token = token;
         match self.ask(exchange) {
             Ok(()) => Asked::Waiting,
@@ -168,12 +181,12 @@ impl<L: Lanes, R> Desk<L, R> {
         &mut self,
         now_seconds: u32,
         shard: &mut Shard,
-        family: AddressFamily,
+        families: impl Into<Families>,
         hashes: impl Iterator<Item = InfoHash>,
         client: R,
         answer: impl FnOnce(R, Answer<'_>),
     ) {
-        let scrape = self.divide(shard, family, hashes);
+        let scrape = self.divide(shard, families.into(), hashes);
         if self.asked.is_empty() {
             answer(client, Answer::Scrape(&scrape.hashes, &scrape.counts));
             self.scrapes.push(scrape);
@@ -258,7 +271,7 @@ impl<L: Lanes, R> Desk<L, R> {
     fn divide(
         &mut self,
         shard: &mut Shard,
-        family: AddressFamily,
+        families: Families,
         hashes: impl Iterator<Item = InfoHash>,
     ) -> Box<Scrape> {
         let mut scrape = self.scrapes.pop().unwrap_or_default();
@@ -270,12 +283,12 @@ impl<L: Lanes, R> Desk<L, R> {
             let owner = shard.owners().owner(&hash);
             scrape.hashes.push(hash);
             if owner == self.id {
-                scrape.counts.push(shard.scrape(family, &hash));
+                scrape.counts.push(shard.scrape(families, &hash));
                 continue;
             }
             scrape.counts.push(ScrapeCounts::default());
             if self.parts[owner].is_none() {
-                self.parts[owner] = Some(self.exchange(owner, Question::Scrape(family)));
+                self.parts[owner] = Some(self.exchange(owner, families.into()));
                 self.asked.push(owner);
             }
             if let Some(part) = &mut self.parts[owner] {

@@ -5,6 +5,7 @@
 //! another shard goes over the [`desk::Desk`].
 
 pub mod desk;
+mod dialect;
 pub mod http;
 pub mod udp;
 pub mod worker;

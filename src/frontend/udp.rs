@@ -8,17 +8,19 @@
 //! no longer than the request (a connection id itself, or that one is bad), so
 //! the tracker is no use for reflection.
 
-use super::Client;
 use super::desk::{Answer, Asked, Desk, Lanes};
+use super::{Client, dialect};
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::{Context, Refused, Transport, Url};
+use crate::protocol::Dialect;
 use crate::protocol::udp::{
     self, ANNOUNCE_HEADER_BYTES, AnnounceAction, AnnounceFields, ConnectionIds, ErrorText,
     ParseError, Request, ScrapeHashes,
 };
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
-use crate::shard::exchange::PeerOutput;
+use crate::shard::exchange::{PeerOutput, Question};
+use crate::shard::families::{Families, Peers};
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use crate::swarm::StoredPeer;
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
@@ -29,8 +31,12 @@ use std::sync::Arc;
 /// What the frontend is set to.
 #[derive(Clone, Debug)]
 pub struct UdpSettings {
+    /// Whose manners it has.
+    pub dialect: Dialect,
     /// When clients are to announce again, in seconds.
     pub interval_seconds: u32,
+    /// How much later than that a reply may say, in seconds.
+    pub interval_spread_seconds: u32,
     /// Issues and verifies connection ids.
     pub connection_ids: ConnectionIds,
     /// Whether the address field of an announce counts.
@@ -145,7 +151,15 @@ impl UdpFrontend {
         for prepared in &self.prepared {
             shard.prefetch_peers(prepared.hash, &prepared.announce);
         }
-        self.announce_prepared(endpoint, now, shard);
+        match self.settings.dialect.combines_families() {
+            false => self.announce_prepared::<false>(endpoint, now, shard),
+            true => {
+                for prepared in &self.prepared {
+                    shard.prefetch_other_family(&prepared.announce);
+                }
+                self.announce_prepared::<true>(endpoint, now, shard);
+            }
+        }
         self.flush(endpoint);
         Ok(count)
     }
@@ -239,7 +253,14 @@ impl UdpFrontend {
                 .connection_ids
                 .accepts(now.unix_seconds, source, id)
         };
-        let request = match udp::parse(datagram.bytes) {
+        let dialect = settings.dialect;
+        let parsed = match udp::parse(datagram.bytes) {
+            Err(ParseError::Answer { .. }) if dialect == Dialect::Opentracker => {
+                udp::parse_leniently(datagram.bytes)
+            }
+            parsed => parsed,
+        };
+        let request = match parsed {
             Ok(request) => request,
             Err(ParseError::Drop(reason)) => {
                 stats.request(Protocol::Udp, Action::Other, family);
@@ -257,14 +278,8 @@ impl UdpFrontend {
                     push_error(outbox, &client, error.as_str());
                     stats.reply(Protocol::Udp, Action::Other, family, Outcome::Error);
                 } else {
-                    refuse(
-                        outbox,
-                        &client,
-                        datagram.bytes.len(),
-                        Action::Other,
-                        family,
-                        stats,
-                    );
+                    let (bytes, action) = (datagram.bytes.len(), Action::Other);
+                    refuse(outbox, &client, bytes, dialect, action, family, stats);
                 }
                 return;
             }
@@ -277,7 +292,8 @@ impl UdpFrontend {
         };
         stats.request(Protocol::Udp, action, family);
         if request.connection_id().is_some_and(|id| !accepts(id)) {
-            refuse(outbox, &client, datagram.bytes.len(), action, family, stats);
+            let bytes = datagram.bytes.len();
+            refuse(outbox, &client, bytes, dialect, action, family, stats);
             return;
         }
         match request {
@@ -302,12 +318,16 @@ impl UdpFrontend {
                         return;
                     }
                 };
+                if settings.varies() {
+                    settings.vary(shard, &mut announce, &mut client);
+                }
                 let context = Context {
                     url: Url::Data(fields.url_data),
                     ..Context::bare(Transport::Udp, source)
                 };
                 if shard.hooks().judges() {
-                    match shard.before_announce(now.into(), &mut announce, &context) {
+                    let judgement = shard.before_announce(now.into(), &mut announce, &context);
+                    match dialect::accept(dialect, judgement, &announce) {
                         Ok(effects) => {
                             client.interval_seconds = client
                                 .interval_seconds
@@ -336,9 +356,12 @@ impl UdpFrontend {
                     return;
                 }
                 stats.cross_shard_request(Protocol::Udp);
-                if desk.announce(now.seconds, owner, &announce, Client::Udp(client))
-                    == Asked::Refused
-                {
+                let question = match dialect.combines_families() {
+                    false => Question::Announce(announce),
+                    true => Question::AnnounceBoth(announce, Peers::Own),
+                };
+                let asked = desk.ask_one(now.seconds, owner, question, Client::Udp(client));
+                if asked == Asked::Refused {
                     stats.dropped(Protocol::Udp, DropReason::LaneFull);
                 }
             }
@@ -352,17 +375,29 @@ impl UdpFrontend {
                     let context = Context::bare(Transport::Udp, source);
                     let result = shard.before_scrape(now.into(), scraped, &context);
                     if let Err(refused) = result {
+                        let refused = dialect::word(dialect, refused);
                         answer_refused(outbox, &client, &refused, action, family, stats);
                         return;
                     }
                 }
-                scrape(hashes, client, now, family, shard, desk, outbox, stats);
+                let families = match dialect.combines_families() {
+                    false => Families::One(family),
+                    true => Families::Both,
+                };
+                let asked = (hashes, families);
+                scrape(asked, client, now, family, shard, desk, outbox, stats);
             }
         }
     }
 
-    /// The last step: announces what was prepared and encodes the replies.
-    fn announce_prepared(&mut self, endpoint: usize, now: &Now, shard: &mut Shard) {
+    /// The last step: announces what was prepared and encodes the replies, with
+    /// the counts of one or `BOTH` families.
+    fn announce_prepared<const BOTH: bool>(
+        &mut self,
+        endpoint: usize,
+        now: &Now,
+        shard: &mut Shard,
+    ) {
         let Self {
             endpoints,
             inbox,
@@ -378,12 +413,11 @@ impl UdpFrontend {
                     buffer: buffer.get_mut(ANNOUNCE_HEADER_BYTES..)?,
                     filled: 0,
                 };
-                let counts = shard.announce_prefetched(
-                    now.seconds,
-                    prepared.hash,
-                    &prepared.announce,
-                    &mut peers,
-                );
+                let (hash, announce) = (prepared.hash, &prepared.announce);
+                let counts = match BOTH {
+                    false => shard.announce_prefetched(now.seconds, hash, announce, &mut peers),
+                    true => shard.announce_counting_both(now.seconds, hash, announce, &mut peers),
+                };
                 let end = ANNOUNCE_HEADER_BYTES + peers.filled;
                 udp::write_announce_header(
                     buffer,
@@ -422,6 +456,21 @@ impl UdpSettings {
             uploaded: fields.uploaded,
             num_want: wanted.min(self.max_num_want).min(fits as u32),
         })
+    }
+
+    /// Whether announces need [`UdpSettings::vary`].
+    #[inline]
+    const fn varies(&self) -> bool {
+        self.interval_spread_seconds | self.dialect as u32 != 0
+    }
+
+    /// What few trackers do to an announce: an interval of its own, the events
+    /// of another dialect.
+    #[inline(never)]
+    fn vary(&self, shard: &mut Shard, announce: &mut Announce, client: &mut UdpClient) {
+        let more = shard.random_up_to(self.interval_spread_seconds);
+        client.interval_seconds = client.interval_seconds.saturating_add(more);
+        announce.event = self.dialect.event(announce.event, announce.left);
     }
 
     /// Hashes of a scrape that are answered: as configured, as many as fit.
@@ -474,7 +523,7 @@ impl PeerOutput for DatagramPeers<'_> {
     reason = "the frontend's parts, borrowed apart"
 )]
 fn scrape<L: Lanes>(
-    hashes: ScrapeHashes<'_>,
+    (hashes, families): (ScrapeHashes<'_>, Families),
     client: UdpClient,
     now: &Now,
     family: AddressFamily,
@@ -490,7 +539,7 @@ fn scrape<L: Lanes>(
     desk.scrape(
         now.seconds,
         shard,
-        family,
+        families,
         hashes.iter(),
         Client::Udp(client),
         |_, answer| match answer {
@@ -537,6 +586,7 @@ const fn drop_reason(reason: udp::DropReason) -> DropReason {
     match reason {
         udp::DropReason::TooShort => DropReason::TooShort,
         udp::DropReason::WrongProtocolId => DropReason::BadMagic,
+        udp::DropReason::Malformed => DropReason::Malformed,
     }
 }
 
@@ -546,13 +596,15 @@ fn refuse(
     outbox: &mut Outbox,
     client: &UdpClient,
     request_bytes: usize,
+    dialect: Dialect,
     action: Action,
     family: AddressFamily,
     stats: &ShardStats,
 ) {
     let before = outbox.len();
     outbox.push(client.to, client.from, |buffer| {
-        udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id)
+        let text = dialect.bad_connection_id();
+        udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id, text)
     });
     if outbox.len() == before {
         stats.dropped(Protocol::Udp, DropReason::BadConnectionId);

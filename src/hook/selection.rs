@@ -11,7 +11,7 @@
 //!
 //! Works at the shard that owns the swarm.
 
-use crate::bittorrent::{AddressFamily, Event, InfoHash};
+use crate::bittorrent::{AddressFamily, AnnounceCounts, Event, InfoHash};
 use crate::swarm::{AnnounceOutcome, Capacity, PeerSink, Random, StoredPeer, SwarmAnnounce};
 use crate::swarm::{SwarmSettings, SwarmStore};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -200,11 +200,51 @@ impl Selector {
         output: &mut impl PeerSink<P>,
     ) -> AnnounceOutcome {
         let compact = request.peer.compact();
-        let family = usize::from(compact.len() != AddressFamily::V4.compact_peer_bytes());
         let scope = Scope::of(compact);
         if scope != Scope::Public {
-            self.note(family, scope, now_seconds);
+            self.note(family_of(compact), scope, now_seconds);
         }
+        let parts = (capacity, random);
+        self.choose(now_seconds, hash, request, scope, swarms, parts, output)
+    }
+
+    /// Hands out peers to one who is not stored: `request` is of a peer that
+    /// nobody is, `requester` the address of who asks. Gives that peer where
+    /// there is nobody to give.
+    #[expect(clippy::too_many_arguments, reason = "what an announce takes")]
+    pub fn show<P: StoredPeer<Ip: StoredIp>>(
+        &mut self,
+        now_seconds: u32,
+        hash: u64,
+        request: &SwarmAnnounce<P>,
+        requester: IpAddr,
+        swarms: &mut Selected<P>,
+        random: &mut Random,
+        output: &mut impl PeerSink<P>,
+    ) -> AnnounceCounts {
+        let scope = Scope::of_ip(&requester);
+        let mut no_room = Capacity {
+            peers: 0,
+            swarms: 0,
+        };
+        let parts = (&mut no_room, random);
+        self.choose(now_seconds, hash, request, scope, swarms, parts, output)
+            .counts
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what an announce takes")]
+    #[inline]
+    fn choose<P: StoredPeer<Ip: StoredIp>>(
+        &mut self,
+        now_seconds: u32,
+        hash: u64,
+        request: &SwarmAnnounce<P>,
+        scope: Scope,
+        swarms: &mut Selected<P>,
+        (capacity, random): (&mut Capacity, &mut Random),
+        output: &mut impl PeerSink<P>,
+    ) -> AnnounceOutcome {
+        let family = family_of(request.peer.compact());
         // Any narrow scope but the requester's own is wrong for it.
         let wrong = match self.selection.peer_scope {
             true => self.scopes[family] & !(scope as u8),
@@ -235,6 +275,12 @@ impl Selector {
             }
         }
     }
+}
+
+/// The family of a compact peer (see [`AddressFamily::index`]).
+#[inline]
+const fn family_of(compact: &[u8]) -> usize {
+    (compact.len() != AddressFamily::V4.compact_peer_bytes()) as usize
 }
 
 /// One announce whose peers are chosen with care.

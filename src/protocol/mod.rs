@@ -3,6 +3,7 @@
 //! - [`udp`]: BEP 15 with the URL data of BEP 41.
 //! - [`http`]: BEP 3, 7, 21, 23, 24, 31, 48 over HTTP/1.x.
 //! - [`bencode`]: a writer into a caller's buffer and a bounded reader.
+//! - [`Dialect`]: where opentracker's manners differ from ours.
 //!
 //! Invariants: nothing here does I/O, reads a clock or a random source, or
 //! panics, whatever the input (the lints below and the fuzz targets hold
@@ -30,5 +31,8 @@
 )]
 
 pub mod bencode;
+mod dialect;
 pub mod http;
 pub mod udp;
+
+pub use dialect::Dialect;

@@ -1,6 +1,7 @@
 //! From the configuration to what each part of a shard is set to.
 
 use super::StartError;
+use crate::bittorrent::AddressFamily;
 use crate::config::Config;
 use crate::frontend::http::HttpSettings;
 use crate::frontend::udp::UdpSettings;
@@ -25,6 +26,8 @@ impl Settings {
         let storage = &config.storage.config;
         let interval_seconds = whole_seconds(config.announce_interval);
         let min_interval_seconds = whole_seconds(config.min_announce_interval);
+        let interval_spread_seconds = whole_seconds(config.announce_interval_spread);
+        let dialect = config.dialect;
         let shard = ShardSettings {
             peer_lifetime_seconds: whole_seconds(storage.peer_lifetime),
             downloads_lifetime_seconds: whole_seconds(storage.downloads_lifetime),
@@ -36,23 +39,31 @@ impl Settings {
         let udp = config.udp.as_ref().map(|udp| {
             let skew = udp.max_clock_skew.as_secs();
             UdpSettings {
+                dialect,
                 interval_seconds,
+                interval_spread_seconds,
                 connection_ids: match udp.private_key.is_empty() {
                     true => ConnectionIds::new(connection_key, skew),
                     false => ConnectionIds::from_secret(udp.private_key.expose().as_bytes(), skew),
                 },
                 allow_ip_spoofing: udp.allow_ip_spoofing,
-                default_num_want: udp.default_numwant,
+                default_num_want: dialect
+                    .default_num_want_udp(udp.default_numwant, udp.max_numwant),
                 max_num_want: udp.max_numwant,
                 max_scrape_hashes: udp.max_scrape_infohashes,
-                max_packet_bytes: [udp.max_packet_bytes_ipv4, udp.max_packet_bytes_ipv6],
+                max_packet_bytes: [
+                    dialect.max_packet_bytes(AddressFamily::V4, udp.max_packet_bytes_ipv4),
+                    dialect.max_packet_bytes(AddressFamily::V6, udp.max_packet_bytes_ipv6),
+                ],
             }
         });
         let http = match &config.http {
             None => None,
             Some(http) => Some(HttpSettings {
+                dialect,
                 interval_seconds,
                 min_interval_seconds,
+                interval_spread_seconds,
                 routes: Routes::compile(&http.announce_routes, &http.scrape_routes)
                     .map_err(|error| StartError(error.to_string()))?,
                 num_want: NumWantLimits {
@@ -69,6 +80,7 @@ impl Settings {
                 max_connections: http.max_connections,
                 max_request_bytes: http.max_request_bytes,
                 external_ip: http.external_ip,
+                redirect_url: http.redirect_url.clone(),
             }),
         };
         Ok(Self { shard, udp, http })

@@ -1,8 +1,9 @@
 //! A request on its way to the shard that owns it, and its answer on the way
 //! back: one box that goes there and returns, and is then used again.
 
+use super::families::{Families, Peers};
 use super::owner::ShardId;
-use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, PeerId, ScrapeCounts};
 use crate::swarm::StoredPeer;
 
 /// Takes the peers that a swarm hands out, in whatever form it stores them.
@@ -19,6 +20,9 @@ pub struct PeerList {
     pub compact: Vec<u8>,
     /// Their ids in the same order, 20 bytes each, or nothing.
     pub ids: Vec<u8>,
+    /// Compact peers of the family that is not the announcer's
+    /// ([`Peers::Both`]).
+    pub other_family: Vec<u8>,
 }
 
 impl PeerList {
@@ -26,6 +30,14 @@ impl PeerList {
     pub fn clear(&mut self) {
         self.compact.clear();
         self.ids.clear();
+        self.other_family.clear();
+    }
+
+    /// Leaves the first `count` peers of the announcer's family, which have
+    /// `stride` bytes each.
+    pub fn truncate(&mut self, stride: usize, count: usize) {
+        self.compact.truncate(stride * count);
+        self.ids.truncate(size_of::<PeerId>() * count);
     }
 }
 
@@ -45,8 +57,21 @@ impl PeerOutput for PeerList {
 pub enum Question {
     /// Store the announcer, hand out peers.
     Announce(Announce),
+    /// The same, with the counts of both families and these peers.
+    AnnounceBoth(Announce, Peers),
     /// Count the swarms of [`Exchange::hashes`] in this family.
     Scrape(AddressFamily),
+    /// The same in both families together.
+    ScrapeBoth,
+}
+
+impl From<Families> for Question {
+    fn from(families: Families) -> Self {
+        match families {
+            Families::One(family) => Self::Scrape(family),
+            Families::Both => Self::ScrapeBoth,
+        }
+    }
 }
 
 /// One request across shards with room for its answer.

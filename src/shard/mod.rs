@@ -5,6 +5,7 @@
 //! test. A shard never calls another; [`exchange::Exchange`]s travel.
 
 pub mod exchange;
+pub mod families;
 pub mod owner;
 pub mod stats;
 
@@ -16,6 +17,7 @@ use crate::swarm::{
     StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
 };
 use exchange::{Exchange, PeerOutput, Question};
+use families::{Families, Peers};
 use owner::{OwnerMap, ShardId};
 use stats::ShardStats;
 use std::net::IpAddr;
@@ -55,6 +57,20 @@ macro_rules! with_store {
         }
     };
 }
+use with_store;
+
+/// Runs `$body` with `$selected` bound to the swarms of `$family`.
+macro_rules! with_swarms {
+    ($swarms:expr, $family:expr, |$selected:ident| $body:expr) => {
+        match ($swarms, $family) {
+            (Swarms::Plain($selected, _), AddressFamily::V4) => $body,
+            (Swarms::Plain(_, $selected), AddressFamily::V6) => $body,
+            (Swarms::WithIds($selected, _), AddressFamily::V4) => $body,
+            (Swarms::WithIds(_, $selected), AddressFamily::V6) => $body,
+        }
+    };
+}
+use with_swarms;
 
 /// Runs `$body` with `$ip` bound to an address in its family's type and
 /// `$selected` to the swarms of that family.
@@ -291,9 +307,22 @@ impl Shard {
         self.announce_prefetched(now_seconds, hash, announce, output)
     }
 
-    /// Counts one swarm; all zero when it is unknown.
+    /// Counts one swarm, or those of both families together; all zero when it is
+    /// unknown.
     #[must_use]
-    pub fn scrape(&mut self, family: AddressFamily, info_hash: &InfoHash) -> ScrapeCounts {
+    #[inline]
+    pub fn scrape(&mut self, families: impl Into<Families>, info_hash: &InfoHash) -> ScrapeCounts {
+        match families.into() {
+            Families::One(family) => self.scrape_one(family, info_hash),
+            Families::Both => {
+                let [v4, v6] = AddressFamily::ALL.map(|family| self.scrape_one(family, info_hash));
+                v4.merge(v6)
+            }
+        }
+    }
+
+    #[inline]
+    fn scrape_one(&mut self, family: AddressFamily, info_hash: &InfoHash) -> ScrapeCounts {
         with_store!(self.swarms, family, |store| {
             let hash = store.hash(info_hash);
             store.scrape(hash, info_hash).unwrap_or_default()
@@ -306,12 +335,30 @@ impl Shard {
             Question::Announce(announce) => {
                 exchange.counts = self.announce(now_seconds, &announce, &mut exchange.peers);
             }
-            Question::Scrape(family) => {
-                for hash in &exchange.hashes {
-                    exchange.scrape_counts.push(self.scrape(family, hash));
-                }
+            Question::AnnounceBoth(announce, Peers::Own) => {
+                let hash = self.prefetch_swarm(announce.family(), &announce.info_hash);
+                let peers = &mut exchange.peers;
+                exchange.counts = self.announce_counting_both(now_seconds, hash, &announce, peers);
             }
+            Question::AnnounceBoth(announce, Peers::Both) => {
+                exchange.counts = self.announce_both(now_seconds, &announce, &mut exchange.peers);
+            }
+            Question::Scrape(family) => self.count(Families::One(family), exchange),
+            Question::ScrapeBoth => self.count(Families::Both, exchange),
         }
+    }
+
+    fn count(&mut self, families: Families, exchange: &mut Exchange) {
+        for hash in &exchange.hashes {
+            exchange.scrape_counts.push(self.scrape(families, hash));
+        }
+    }
+
+    /// A random number from 0 to `most`, for intervals that clients shall not
+    /// keep in step.
+    #[inline]
+    pub fn random_up_to(&mut self, most: u32) -> u32 {
+        self.random.below(most.saturating_add(1))
     }
 
     /// Sweeps the slice that is due after `milliseconds` and publishes the

@@ -1,7 +1,7 @@
 //! One HTTP connection: its socket, what is half read and half written, and
 //! how long it may stay.
 
-use crate::bittorrent::AddressFamily;
+use crate::bittorrent::{AddressFamily, Event};
 use crate::hook::Effects;
 use crate::runtime::reactor::Interest;
 use std::io::{self, Read, Write};
@@ -15,6 +15,8 @@ pub(super) struct ReplyForm {
     pub peer_ids: bool,
     /// The family of the peers in the answer.
     pub family: AddressFamily,
+    /// Why the client announced.
+    pub event: Event,
     /// The client's address, if it is to be told (BEP 24).
     pub external_ip: Option<IpAddr>,
     /// What hooks have changed.

@@ -14,8 +14,9 @@ mod request;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
-use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
+use crate::bittorrent::{AddressFamily, Event, InfoHash, ScrapeCounts};
 use crate::hook::Effects;
+use crate::protocol::Dialect;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
@@ -44,10 +45,14 @@ const LEAST_DEADLINES: usize = 1024;
 /// What the frontend is set to.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
+    /// Whose manners it has.
+    pub dialect: Dialect,
     /// When clients are to announce again, in seconds.
     pub interval_seconds: u32,
     /// How long they are to wait at least, in seconds.
     pub min_interval_seconds: u32,
+    /// How much later than the interval a reply may say, in seconds.
+    pub interval_spread_seconds: u32,
     /// Which paths are announces and scrapes.
     pub routes: Routes,
     /// How many peers a reply holds.
@@ -73,6 +78,8 @@ pub struct HttpSettings {
     pub max_request_bytes: usize,
     /// Whether clients are told their address (BEP 24).
     pub external_ip: bool,
+    /// Where `GET /` leads; empty for a page of ours.
+    pub redirect_url: String,
 }
 
 /// Names a connection: its place, and which of the place's tenants it is.
@@ -234,7 +241,8 @@ impl HttpFrontend {
         let form = connection.form;
         let family = AddressFamily::of(&connection.peer);
         let out = &mut connection.unwritten;
-        let response = wire::begin_response(out, Status::Ok, form.keep_alive);
+        let dialect = self.settings.dialect;
+        let response = dialect.begin_response(out, form.keep_alive);
         let (action, outcome) = match answer {
             Answer::Announce(counts, peers) => {
                 request::write_announce(out, &self.settings, &form, counts, peers);
@@ -244,7 +252,7 @@ impl HttpFrontend {
                 self.files.clear();
                 self.files
                     .extend(hashes.iter().copied().zip(counts.iter().copied()));
-                wire::write_scrape(out, &mut self.files);
+                dialect.write_scrape(out, &mut self.files);
                 (Action::Scrape, Outcome::Ok)
             }
             Answer::Failed => {
@@ -358,6 +366,7 @@ impl HttpFrontend {
                 compact: true,
                 peer_ids: false,
                 family: AddressFamily::of(&peer),
+                event: Event::None,
                 external_ip: None,
                 effects: Effects::default(),
             },
@@ -459,7 +468,8 @@ impl HttpFrontend {
                     self.stats.request(Protocol::Http, Action::Other, family);
                     self.stats
                         .reply(Protocol::Http, Action::Other, family, Outcome::Error);
-                    wire::write_status(&mut self.out, error.status(), false, false);
+                    let dialect = self.settings.dialect;
+                    dialect.write_status(&mut self.out, error.status(), false, false);
                     self.connections[at].last = true;
                 }
             }
@@ -556,7 +566,8 @@ impl HttpFrontend {
             // It began a request: say why it gets no answer. Whether the words
             // arrive matters little.
             self.out.clear();
-            wire::write_status(&mut self.out, Status::RequestTimeout, false, false);
+            let dialect = self.settings.dialect;
+            dialect.write_status(&mut self.out, Status::RequestTimeout, false, false);
             let _ = connection.write_from(&self.out);
         }
         let _ = turn;

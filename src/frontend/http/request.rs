@@ -2,15 +2,16 @@
 
 use super::connection::{Phase, ReplyForm};
 use super::{ConnectionToken, HttpFrontend, HttpSettings, Turn};
-use crate::bittorrent::{AddressFamily, AnnounceCounts};
-use crate::frontend::Client;
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event};
 use crate::frontend::desk::{Answer, Asked, Lanes};
+use crate::frontend::{Client, dialect};
 use crate::hook::{self, Context, Effects, Transport, Url};
 use crate::protocol::http::{
-    self as wire, AnnounceQuery, AnnounceReply, ClaimedAddresses, Failure, Head, Method, RetryIn,
-    RouteKind, RouteMatch, Status,
+    self as wire, AnnounceQuery, AnnounceReply, ClaimedAddresses, Failure, Head, Method, Rejection,
+    RetryIn, Route, RouteMatch, Status,
 };
-use crate::shard::exchange::PeerList;
+use crate::shard::exchange::{PeerList, Question};
+use crate::shard::families::{Families, Peers};
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
 use std::net::IpAddr;
 
@@ -35,26 +36,25 @@ impl HttpFrontend {
             compact: true,
             peer_ids: false,
             family,
+            event: Event::None,
             external_ip: None,
             effects: Effects::default(),
         };
         self.connections[at].body_follows |= head.has_body;
-        let route = self.settings.routes.find(head.path).map(|route| route.kind);
+        let dialect = self.settings.dialect;
+        let route = dialect.route(&self.settings.routes, head);
         let action = match route {
             _ if head.method != Method::Get => Action::Other,
-            Some(RouteKind::Announce) => Action::Announce,
-            Some(RouteKind::Scrape) => Action::Scrape,
-            None => Action::Other,
+            Route::Announce => Action::Announce,
+            Route::Scrape => Action::Scrape,
+            Route::FullScrape | Route::Root | Route::Unknown => Action::Other,
         };
         self.stats.request(Protocol::Http, action, family);
         let result = match action {
             Action::Announce => self.announce(at, head, peer, turn),
             Action::Scrape => self.scrape(at, head, peer, turn),
             _ => {
-                let ok = self.other(head, keep_alive);
-                let outcome = if ok { Outcome::Ok } else { Outcome::Error };
-                self.stats.reply(Protocol::Http, action, family, outcome);
-                self.answered(at, keep_alive);
+                self.other(at, head, route, keep_alive);
                 return;
             }
         };
@@ -65,12 +65,18 @@ impl HttpFrontend {
                 self.answered(at, keep_alive);
             }
             Ok(Handled::Waiting) => self.connections[at].phase = Phase::Waiting,
-            Err(Denied(None)) => {
+            Err(Denied::Silently) => {
                 self.stats.dropped(Protocol::Http, DropReason::Hook);
                 self.answered(at, false);
             }
-            Err(Denied(Some(failure))) => {
-                let response = wire::begin_response(&mut self.out, Status::Ok, keep_alive);
+            Err(Denied::With(status)) => {
+                let kept = dialect.write_status(&mut self.out, status, keep_alive, false);
+                self.stats
+                    .reply(Protocol::Http, action, family, Outcome::Error);
+                self.answered(at, kept);
+            }
+            Err(Denied::Because(failure)) => {
+                let response = dialect.begin_response(&mut self.out, keep_alive);
                 let retry_in = failure.interval_seconds.map(RetryIn::Seconds);
                 wire::write_failure(&mut self.out, failure.reason, retry_in);
                 response.finish(&mut self.out);
@@ -87,20 +93,35 @@ impl HttpFrontend {
         connection.last |= !keep_alive;
     }
 
-    /// Anything that is neither announce nor scrape; returns whether it was
-    /// the welcome page.
-    fn other(&mut self, head: &Head<'_>, keep_alive: bool) -> bool {
+    /// Anything that is neither announce nor scrape.
+    fn other(&mut self, at: usize, head: &Head<'_>, route: Route, keep_alive: bool) {
+        let (dialect, out) = (self.settings.dialect, &mut self.out);
         let is_head = head.method == Method::Head;
-        let status = match head.method {
-            Method::Get if head.path == "/" => {
-                wire::write_text(&mut self.out, Status::Ok, keep_alive, is_head, WELCOME);
-                return true;
+        let (status, kept) = match (head.method, route) {
+            (Method::Get, Route::Root) => {
+                dialect.write_root(out, &self.settings.redirect_url, WELCOME, keep_alive)
             }
-            Method::Get => Status::NotFound,
-            _ => Status::MethodNotAllowed,
+            (method, route) => {
+                let status = match (method, route) {
+                    // As from an opentracker that was built without it.
+                    (Method::Get, Route::FullScrape) => Status::BadRequest,
+                    (Method::Get, _) => Status::NotFound,
+                    _ => Status::MethodNotAllowed,
+                };
+                (
+                    status,
+                    dialect.write_status(out, status, keep_alive, is_head),
+                )
+            }
         };
-        wire::write_status(&mut self.out, status, keep_alive, is_head);
-        false
+        let outcome = match status {
+            Status::Ok | Status::Found => Outcome::Ok,
+            _ => Outcome::Error,
+        };
+        let family = self.connections[at].form.family;
+        self.stats
+            .reply(Protocol::Http, Action::Other, family, outcome);
+        self.answered(at, kept);
     }
 
     fn announce<L: Lanes>(
@@ -110,8 +131,8 @@ impl HttpFrontend {
         peer: IpAddr,
         turn: &mut Turn<'_, L>,
     ) -> Result<Handled, Denied> {
-        let query =
-            wire::parse_announce(head.query, self.settings.num_want).map_err(Denied::because_of)?;
+        let dialect = self.settings.dialect;
+        let query = dialect.parse_announce(head, self.settings.num_want)?;
         let ip = wire::resolve_address(
             &query.claimed,
             self.settings.allow_ip_spoofing,
@@ -129,30 +150,41 @@ impl HttpFrontend {
             let context = context(head, source, route.as_ref());
             let now = turn.now.into();
             if judges {
-                effects = turn.shard.before_announce(now, &mut announce, &context)?;
+                let judgement = turn.shard.before_announce(now, &mut announce, &context);
+                effects = dialect::accept(dialect, judgement, &announce)?;
             }
             if notes {
                 turn.shard.after_announce(now, &announce, &context);
             }
         }
-        let form = self.form(at, &query, announce.ip, effects);
+        if self.settings.interval_spread_seconds > 0 {
+            let more = turn
+                .shard
+                .random_up_to(self.settings.interval_spread_seconds);
+            let extra = &mut effects.extra_interval_seconds;
+            *extra = extra.saturating_add(more);
+        }
+        let form = self.form(at, &query, &announce, effects);
         let owner = turn.shard.owners().owner(&announce.info_hash);
         if owner == turn.shard.id() {
-            self.peers.clear();
-            let counts = turn
-                .shard
-                .announce(turn.now.seconds, &announce, &mut self.peers);
-            let response = wire::begin_response(&mut self.out, Status::Ok, form.keep_alive);
+            let (shard, peers) = (&mut *turn.shard, &mut self.peers);
+            peers.clear();
+            let counts = match dialect.combines_families() {
+                false => shard.announce(turn.now.seconds, &announce, peers),
+                true => shard.announce_both(turn.now.seconds, &announce, peers),
+            };
+            let response = dialect.begin_response(&mut self.out, form.keep_alive);
             write_announce(&mut self.out, &self.settings, &form, counts, &self.peers);
             response.finish(&mut self.out);
             return Ok(Handled::Answered);
         }
         self.stats.cross_shard_request(Protocol::Http);
         let client = Client::Http(self.token(at));
-        match turn
-            .desk
-            .announce(turn.now.seconds, owner, &announce, client)
-        {
+        let question = match dialect.combines_families() {
+            false => Question::Announce(announce),
+            true => Question::AnnounceBoth(announce, Peers::Both),
+        };
+        match turn.desk.ask_one(turn.now.seconds, owner, question, client) {
             Asked::Waiting => Ok(Handled::Waiting),
             Asked::Refused => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
@@ -168,19 +200,23 @@ impl HttpFrontend {
         peer: IpAddr,
         turn: &mut Turn<'_, L>,
     ) -> Result<Handled, Denied> {
-        let family = AddressFamily::of(&peer);
+        let dialect = self.settings.dialect;
+        let families = match dialect.combines_families() {
+            false => Families::One(AddressFamily::of(&peer)),
+            true => Families::Both,
+        };
         self.hashes.clear();
         let hashes = &mut self.hashes;
-        wire::parse_scrape(head.query, self.settings.max_scrape_hashes, |hash| {
-            hashes.push(hash)
-        })
-        .map_err(Denied::because_of)?;
+        dialect.parse_scrape(head, self.settings.max_scrape_hashes, |hash| {
+            hashes.push(hash);
+        })?;
         if turn.shard.hooks().judges() {
             let source = self.source(head, peer)?;
             let route = self.settings.routes.find(head.path);
             let context = context(head, source, route.as_ref());
             let now = turn.now.into();
-            turn.shard.before_scrape(now, &self.hashes, &context)?;
+            let judgement = turn.shard.before_scrape(now, &self.hashes, &context);
+            judgement.map_err(|refused| dialect::word(dialect, refused))?;
         }
         let (id, owners) = (turn.shard.id(), *turn.shard.owners());
         if self.hashes.iter().any(|hash| owners.owner(hash) != id) {
@@ -193,15 +229,15 @@ impl HttpFrontend {
         turn.desk.scrape(
             turn.now.seconds,
             turn.shard,
-            family,
+            families,
             self.hashes.iter().copied(),
             client,
             |_, answer| {
                 if let Answer::Scrape(hashes, counts) = answer {
                     files.clear();
                     files.extend(hashes.iter().copied().zip(counts.iter().copied()));
-                    let response = wire::begin_response(out, Status::Ok, keep_alive);
-                    wire::write_scrape(out, files);
+                    let response = dialect.begin_response(out, keep_alive);
+                    dialect.write_scrape(out, files);
                     response.finish(out);
                     result = Ok(Handled::Answered);
                 } else {
@@ -225,14 +261,15 @@ impl HttpFrontend {
         &mut self,
         at: usize,
         query: &AnnounceQuery<'_>,
-        ip: IpAddr,
+        announce: &Announce,
         effects: Effects,
     ) -> ReplyForm {
         let form = &mut self.connections[at].form;
         form.compact = query.compact;
         form.peer_ids = !query.no_peer_id;
-        form.family = AddressFamily::of(&ip);
-        form.external_ip = self.settings.external_ip.then_some(ip);
+        form.family = announce.family();
+        form.event = announce.event;
+        form.external_ip = self.settings.external_ip.then_some(announce.ip);
         form.effects = effects;
         *form
     }
@@ -259,15 +296,22 @@ fn context<'a>(
     }
 }
 
-/// Why a request is not served; `None` for no answer at all.
-pub(super) struct Denied(Option<hook::Failure>);
+/// How a request is not served.
+pub(super) enum Denied {
+    /// Without any answer.
+    Silently,
+    /// With a failure reason.
+    Because(hook::Failure),
+    /// With a status.
+    With(Status),
+}
 
 impl Denied {
     const fn for_reason(reason: &'static str) -> Self {
-        Self(Some(hook::Failure {
+        Self::Because(hook::Failure {
             reason,
             interval_seconds: None,
-        }))
+        })
     }
 
     const fn because_of(failure: Failure) -> Self {
@@ -277,7 +321,16 @@ impl Denied {
 
 impl From<hook::Refused> for Denied {
     fn from(refused: hook::Refused) -> Self {
-        Self(refused.failure)
+        refused.failure.map_or(Self::Silently, Self::Because)
+    }
+}
+
+impl From<Rejection> for Denied {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Failure(reason) => Self::for_reason(reason),
+            Rejection::Status(status) => Self::With(status),
+        }
     }
 }
 
@@ -298,24 +351,29 @@ pub(super) fn write_announce(
     peers: &PeerList,
 ) {
     let ids: &[u8] = if form.peer_ids { &peers.ids } else { &[] };
+    let effects = &form.effects;
+    let interval_seconds = settings
+        .interval_seconds
+        .saturating_add(effects.extra_interval_seconds);
+    let min_interval_seconds = settings
+        .min_interval_seconds
+        .saturating_add(effects.extra_min_interval_seconds);
+    let dialect = settings.dialect;
     let mut reply = AnnounceReply {
         counts,
-        interval_seconds: settings
-            .interval_seconds
-            .saturating_add(form.effects.extra_interval_seconds),
-        min_interval_seconds: settings
-            .min_interval_seconds
-            .saturating_add(form.effects.extra_min_interval_seconds),
+        interval_seconds,
+        min_interval_seconds: dialect.min_interval(interval_seconds, min_interval_seconds),
         external_ip: form.external_ip,
         ..AnnounceReply::default()
     };
+    let (own, others) = (&peers.compact, &peers.other_family);
     match form.family {
-        AddressFamily::V4 => (reply.peers, reply.peer_ids) = (&peers.compact, ids),
-        AddressFamily::V6 => (reply.peers6, reply.peer_ids6) = (&peers.compact, ids),
+        AddressFamily::V4 => {
+            (reply.peers, reply.peer_ids, reply.peers6) = (own, ids, others);
+        }
+        AddressFamily::V6 => {
+            (reply.peers6, reply.peer_ids6, reply.peers) = (own, ids, others);
+        }
     }
-    if form.compact {
-        wire::write_announce_compact(out, &reply);
-    } else {
-        wire::write_announce_dictionary(out, &reply);
-    }
+    dialect.write_announce(out, &reply, form.compact, (form.event, form.family));
 }

@@ -61,6 +61,8 @@ pub struct Head<'a> {
     pub path: &'a str,
     /// What follows the first `?`, still percent-encoded; may be empty.
     pub query: &'a [u8],
+    /// Whether there is a `?`, perhaps with nothing behind it.
+    pub has_query: bool,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub version_minor: u8,
     /// Whether the client allows the connection to be used again. Never when
@@ -138,6 +140,7 @@ pub fn parse_head<'a>(
     };
     let fields = Fields::collect(request.headers, options.real_ip_header)?;
     let (path, query) = split_target(target)?;
+    let has_query = target.contains('?');
     let reusable = match version_minor {
         0 => fields.asks_keep_alive && !fields.asks_close,
         _ => !fields.asks_close,
@@ -151,6 +154,7 @@ pub fn parse_head<'a>(
         },
         path,
         query,
+        has_query,
         version_minor,
         keep_alive: reusable && !fields.has_body,
         has_body: fields.has_body,
@@ -260,6 +264,7 @@ mod tests {
             method: Method::Get,
             path: "/announce",
             query: b"a=1?2",
+            has_query: true,
             version_minor: 1,
             keep_alive: true,
             has_body: false,

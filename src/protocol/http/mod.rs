@@ -16,9 +16,14 @@
 //! the caller keeps: once it has grown to the size of a reply nothing
 //! allocates. Several requests may lie in one buffer (pipelining):
 //! [`Head::head_len`] says where the next one begins.
+//!
+//! What differs between our manners and opentracker's goes through the methods
+//! of [`crate::protocol::Dialect`] (`dialect.rs`), which frontends call.
 
 mod announce;
+mod dialect;
 mod head;
+mod opentracker;
 pub mod percent;
 pub mod query;
 mod reply;
@@ -29,6 +34,7 @@ pub use announce::{
     AnnounceQuery, ClaimedAddresses, Failure, NumWantLimits, Parameter, parse_announce,
     resolve_address,
 };
+pub use dialect::{Rejection, Route};
 pub use head::{Head, HeadError, HeadOptions, HeadStatus, MAX_HEADERS, Method, parse_head};
 pub use reply::{
     AnnounceReply, OpenResponse, RetryIn, Status, begin_response, write_announce_compact,

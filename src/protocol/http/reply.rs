@@ -14,6 +14,7 @@ use std::net::IpAddr;
 #[expect(missing_docs, reason = "each is the status of its name in RFC 9110")]
 pub enum Status {
     Ok,
+    Found,
     BadRequest,
     NotFound,
     MethodNotAllowed,
@@ -30,6 +31,7 @@ impl Status {
     pub const fn code(self) -> u16 {
         match self {
             Self::Ok => 200,
+            Self::Found => 302,
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -47,6 +49,7 @@ impl Status {
     pub const fn line(self) -> &'static str {
         match self {
             Self::Ok => "200 OK",
+            Self::Found => "302 Found",
             Self::BadRequest => "400 Bad Request",
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
@@ -72,6 +75,20 @@ pub struct OpenResponse {
 /// Appends the head of a response, with its length still open.
 #[inline]
 pub fn begin_response(out: &mut Vec<u8>, status: Status, keep_alive: bool) -> OpenResponse {
+    let connection: &[u8] = match keep_alive {
+        true => b"\r\nConnection: keep-alive\r\n\r\n",
+        false => b"\r\nConnection: close\r\n\r\n",
+    };
+    begin_response_ending(out, status, connection)
+}
+
+/// [`begin_response`] with other words between the length and the body.
+#[inline]
+pub(super) fn begin_response_ending(
+    out: &mut Vec<u8>,
+    status: Status,
+    ending: &[u8],
+) -> OpenResponse {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.line().as_bytes());
     if status == Status::MethodNotAllowed {
@@ -80,11 +97,7 @@ pub fn begin_response(out: &mut Vec<u8>, status: Status, keep_alive: bool) -> Op
     out.extend_from_slice(b"\r\nContent-Type: text/plain\r\nContent-Length: ");
     let length_at = out.len();
     out.extend_from_slice(&[b' '; bencode::DECIMAL_DIGITS]);
-    out.extend_from_slice(if keep_alive {
-        b"\r\nConnection: keep-alive\r\n\r\n"
-    } else {
-        b"\r\nConnection: close\r\n\r\n"
-    });
+    out.extend_from_slice(ending);
     OpenResponse {
         length_at,
         body_at: out.len(),
@@ -134,6 +147,21 @@ pub fn write_status(out: &mut Vec<u8>, status: Status, keep_alive: bool, is_head
     response.finish(out);
     if is_head {
         out.truncate(out.len().saturating_sub(body_len));
+    }
+}
+
+/// Appends a response that sends its reader to another page (RFC 9110, section
+/// 15.4.3).
+pub fn write_redirection(out: &mut Vec<u8>, url: &str, keep_alive: bool) {
+    let connection = if keep_alive { "keep-alive" } else { "close" };
+    for part in [
+        "HTTP/1.1 302 Found\r\nLocation: ",
+        url,
+        "\r\nContent-Length: 0\r\nConnection: ",
+        connection,
+        "\r\n\r\n",
+    ] {
+        out.extend_from_slice(part.as_bytes());
     }
 }
 
@@ -202,7 +230,7 @@ pub fn write_announce_dictionary(out: &mut Vec<u8>, reply: &AnnounceReply<'_>) {
 
 /// What both forms begin with: opens the dictionary, up to before `peers`.
 #[inline]
-fn write_announce_counts(writer: &mut Writer<'_>, reply: &AnnounceReply<'_>) {
+pub(super) fn write_announce_counts(writer: &mut Writer<'_>, reply: &AnnounceReply<'_>) {
     writer.begin_dictionary();
     writer.key(b"complete");
     writer.unsigned(reply.counts.complete.into());

@@ -14,6 +14,9 @@
 //! the only answer to a wrong id is [`write_bad_connection_id`], which never
 //! writes more bytes than were received: karuta cannot be used to amplify.
 //!
+//! In opentracker's dialect [`parse_leniently`] has a second look at what would
+//! be answered with an error; its texts are those of [`super::Dialect`].
+//!
 //! All numbers on the wire are big-endian. This module does not know whether
 //! a client may name its own address: see [`resolve_address`].
 
@@ -32,5 +35,5 @@ pub use reply::{
 };
 pub use request::{
     AnnounceAction, AnnounceFields, DropReason, ErrorText, MAX_SCRAPE_HASHES, PROTOCOL_ID,
-    ParseError, Request, ScrapeHashes, parse, resolve_address,
+    ParseError, Request, ScrapeHashes, parse, parse_leniently, resolve_address,
 };

@@ -1,7 +1,7 @@
 //! Replies of the UDP tracker protocol (BEP 15), written straight into the
 //! buffer that will be sent.
 
-use super::request::{AnnounceAction, ErrorText};
+use super::request::AnnounceAction;
 use crate::bittorrent::{AddressFamily, ScrapeCounts};
 use std::fmt;
 
@@ -122,7 +122,7 @@ pub fn write_scrape(
 }
 
 /// Writes an error reply (BEP 15, "error response"); returns its length. The
-/// text is an [`ErrorText`] or what a hook has to say.
+/// text is an [`super::ErrorText`] or what a hook has to say.
 ///
 /// # Errors
 ///
@@ -142,18 +142,20 @@ pub fn write_error(
 
 /// Writes the answer to a connection id that was not accepted, for a request
 /// of `request_bytes`; returns its length, or `None` when nothing must be sent.
+/// `text` is that of the dialect.
 ///
 /// The sender is unverified, so its address may be a victim's. Clients need
 /// the error to know that they must connect again, and an announce or a scrape
-/// (36 bytes at least) is longer than the error (25 bytes). Anything shorter
-/// gets silence, so no packet is ever answered with a larger one.
+/// (36 bytes at least) is longer than the error (25 bytes; opentracker's has
+/// 33). Anything shorter gets silence, so no packet is ever answered with a larger one.
 #[inline]
 pub fn write_bad_connection_id(
     buffer: &mut [u8],
     request_bytes: usize,
     transaction_id: u32,
+    text: &str,
 ) -> Option<usize> {
-    let written = write_error(buffer, transaction_id, ErrorText::BadConnectionId.as_str()).ok()?;
+    let written = write_error(buffer, transaction_id, text).ok()?;
     (written <= request_bytes).then_some(written)
 }
 

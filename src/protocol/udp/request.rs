@@ -43,7 +43,7 @@ pub enum Request<'a> {
         connection_id: u64,
         /// Chosen by the client, repeated in the answer.
         transaction_id: u32,
-        /// At least one hash.
+        /// At least one hash, except from [`parse_leniently`].
         info_hashes: ScrapeHashes<'a>,
     },
 }
@@ -119,7 +119,7 @@ pub struct AnnounceFields<'a> {
     pub key: u32,
     /// How many peers are wanted; negative means the tracker's default.
     pub num_want: i32,
-    /// Where the peer listens, 1 to 65535.
+    /// Where the peer listens, 1 to 65535; from [`parse_leniently`] also 0.
     pub port: u16,
     /// Path and query of the tracker's URL (BEP 41).
     pub url_data: UrlData<'a>,
@@ -139,7 +139,7 @@ impl<'a> ScrapeHashes<'a> {
         self.hashes.len()
     }
 
-    /// Whether there is none; never so in a parsed request.
+    /// Whether there is none; so only from [`parse_leniently`].
     #[must_use]
     #[inline]
     pub const fn is_empty(&self) -> bool {
@@ -196,6 +196,8 @@ pub enum DropReason {
     TooShort,
     /// A connect request whose first eight bytes are not [`PROTOCOL_ID`].
     WrongProtocolId,
+    /// Too short for its action, or an unknown action ([`parse_leniently`]).
+    Malformed,
 }
 
 impl fmt::Display for DropReason {
@@ -203,6 +205,7 @@ impl fmt::Display for DropReason {
         f.write_str(match self {
             Self::TooShort => "shorter than 16 bytes",
             Self::WrongProtocolId => "connect request with a wrong protocol id",
+            Self::Malformed => "malformed",
         })
     }
 }
@@ -288,45 +291,96 @@ pub fn parse(packet: &[u8]) -> Result<Request<'_>, ParseError> {
     }
 }
 
+/// Reads a datagram to which [`parse`] would answer with an error, as
+/// opentracker does: a strange event is none, a port of 0 is one (the tracker
+/// then keeps it to itself), a scrape may be of nothing, and what is too short
+/// or has an unknown action gets no answer.
+///
+/// # Errors
+///
+/// Always [`ParseError::Drop`].
+#[cold]
+pub fn parse_leniently(packet: &[u8]) -> Result<Request<'_>, ParseError> {
+    let mut fields = Fields(packet);
+    let header = (|| Some((fields.u64()?, fields.u32()?, fields.u32()?)))();
+    let Some((connection_id, action, transaction_id)) = header else {
+        return Err(ParseError::Drop(DropReason::TooShort));
+    };
+    let form = match action {
+        ACTION_ANNOUNCE => AnnounceAction::Standard,
+        ACTION_ANNOUNCE_OLD_IPV6 => AnnounceAction::OldIpv6,
+        ACTION_SCRAPE => {
+            return Ok(Request::Scrape {
+                connection_id,
+                transaction_id,
+                info_hashes: ScrapeHashes { hashes: &[] },
+            });
+        }
+        _ => return Err(ParseError::Drop(DropReason::Malformed)),
+    };
+    let (announce, event) =
+        read_announce(fields, form).ok_or(ParseError::Drop(DropReason::Malformed))?;
+    Ok(Request::Announce {
+        connection_id,
+        transaction_id,
+        announce: AnnounceFields {
+            event: event_from_number(event).unwrap_or_default(),
+            ..announce
+        },
+    })
+}
+
 /// Reads what follows the 16-byte header of an announce.
+#[inline]
 fn parse_announce(
-    mut fields: Fields<'_>,
+    fields: Fields<'_>,
     action: AnnounceAction,
 ) -> Result<AnnounceFields<'_>, ErrorText> {
-    let short = ErrorText::MalformedPacket;
-    let info_hash = InfoHash(*fields.array().ok_or(short)?);
-    let peer_id = PeerId(*fields.array().ok_or(short)?);
-    let downloaded = fields.u64().ok_or(short)?;
-    let left = fields.u64().ok_or(short)?;
-    let uploaded = fields.u64().ok_or(short)?;
-    let event = fields.u32().ok_or(short)?;
-    let claimed_ip: IpAddr = match action {
-        AnnounceAction::Standard => Ipv4Addr::from(*fields.array::<4>().ok_or(short)?).into(),
-        AnnounceAction::OldIpv6 => {
-            IpAddr::from(Ipv6Addr::from(*fields.array::<16>().ok_or(short)?)).to_canonical()
-        }
-    };
-    let key = fields.u32().ok_or(short)?;
-    let num_want = fields.u32().ok_or(short)?.cast_signed();
-    let port = u16::from_be_bytes(*fields.array().ok_or(short)?);
+    let (announce, event) = read_announce(fields, action).ok_or(ErrorText::MalformedPacket)?;
     let event = event_from_number(event).ok_or(ErrorText::MalformedEvent)?;
-    if port == 0 {
+    if announce.port == 0 {
         return Err(ErrorText::InvalidPort);
     }
-    Ok(AnnounceFields {
+    Ok(AnnounceFields { event, ..announce })
+}
+
+/// The fields as they come, with the number of the event, which is still to be
+/// understood.
+#[inline]
+fn read_announce(
+    mut fields: Fields<'_>,
+    action: AnnounceAction,
+) -> Option<(AnnounceFields<'_>, u32)> {
+    let info_hash = InfoHash(*fields.array()?);
+    let peer_id = PeerId(*fields.array()?);
+    let downloaded = fields.u64()?;
+    let left = fields.u64()?;
+    let uploaded = fields.u64()?;
+    let event = fields.u32()?;
+    let claimed_ip: IpAddr = match action {
+        AnnounceAction::Standard => Ipv4Addr::from(*fields.array::<4>()?).into(),
+        AnnounceAction::OldIpv6 => {
+            IpAddr::from(Ipv6Addr::from(*fields.array::<16>()?)).to_canonical()
+        }
+    };
+    let key = fields.u32()?;
+    let num_want = fields.u32()?.cast_signed();
+    let port = u16::from_be_bytes(*fields.array()?);
+    let announce = AnnounceFields {
         action,
         info_hash,
         peer_id,
         downloaded,
         left,
         uploaded,
-        event,
+        event: Event::None,
         claimed_ip: (!claimed_ip.is_unspecified()).then_some(claimed_ip),
         key,
         num_want,
         port,
         url_data: UrlData::new(fields.0),
-    })
+    };
+    Some((announce, event))
 }
 
 /// BEP 15 numbers the events 0 to 3. It knows no number for `paused` (BEP 21);
