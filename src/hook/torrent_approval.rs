@@ -14,7 +14,7 @@
 //!
 //! Options: `whitelist`, `whitelist_file`, `whitelist_directory`, or the same
 //! with `blacklist`; `scrapes` (default false) applies it to scrapes too;
-//! `format` (`karuta`, or `opentracker` for lists and refusals like its own);
+//! `format` (`karuta`, or `opentracker` to read lists as leniently);
 //! `fifo_add` and `fifo_delete`.
 
 use super::background::{Services, Source};
@@ -36,10 +36,6 @@ use std::sync::Arc;
 
 /// The refusal, as Chihaya words it.
 const UNAPPROVED: Verdict = Verdict::fail("unapproved torrent");
-
-/// The refusal, as opentracker words it.
-const NOT_AUTHORIZED: Verdict =
-    Verdict::fail("Requested download is not authorized for use with this tracker.");
 
 /// How often a FIFO may be found in another reader's hands before that is
 /// worth a warning: a reload's old reader takes a moment to go.
@@ -64,7 +60,7 @@ struct Options {
     fifo_delete: Option<PathBuf>,
 }
 
-/// How lists are read and refusals are worded.
+/// How list files are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Format {
     /// A line that says nothing is an error, as is a file that is not there.
@@ -154,7 +150,7 @@ impl Hook for TorrentApproval {
         let applies = self.options.scrapes;
         let refused = |hash| applies && self.judge(hash) != Verdict::Continue;
         if request.hashes.iter().any(refused) {
-            return self.refusal();
+            return UNAPPROVED;
         }
         Verdict::Continue
     }
@@ -170,14 +166,7 @@ impl TorrentApproval {
         if self.list.get().contains(hash) == self.options.is_whitelist {
             Verdict::Continue
         } else {
-            self.refusal()
-        }
-    }
-
-    const fn refusal(&self) -> Verdict {
-        match self.options.format {
-            Format::Karuta => UNAPPROVED,
-            Format::Opentracker => NOT_AUTHORIZED,
+            UNAPPROVED
         }
     }
 }

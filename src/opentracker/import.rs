@@ -115,7 +115,13 @@ impl Importer<'_> {
                 wanted.proxies.push(*network);
                 wanted.proxies_from = Some(origin());
             }
-            Setting::RedirectUrl(url) => wanted.redirect_url = given(url),
+            Setting::RedirectUrl(url) if url.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                wanted.redirect_url = given(url);
+            }
+            Setting::RedirectUrl(_) => self.remark(
+                origin(),
+                "is not a URL: it has blanks, or characters that a URL must write with %",
+            ),
             Setting::RootDirectory(path) => wanted.root = given(path),
             Setting::User(name) => wanted.user = given(name),
             Setting::Cluster => self.remark(
@@ -352,7 +358,7 @@ impl Importer<'_> {
         if nobody {
             page.nested("stats_path", "Nobody may read statistics.", "");
         } else {
-            page.nested("stats_path", &comment, &format!("/{word}"));
+            page.nested("stats_path", &comment, word);
         }
         if let Some((_, origin)) = &wanted.stats_restricted
             && !nobody
@@ -378,7 +384,7 @@ impl Importer<'_> {
         );
         page.nested_raw("default_numwant", "", "200".to_owned());
         page.nested_raw("max_packet_bytes_ipv6", "", "1208".to_owned());
-        page.nested_raw("max_scrape_infohashes", "", "74".to_owned());
+        page.nested_raw("max_scrape_infohashes", "", "75".to_owned());
     }
 
     fn write_lists(&self, page: &mut Page) {
@@ -408,7 +414,7 @@ impl Importer<'_> {
             }
             page.deep(
                 "format",
-                "Lines that are no hash are skipped, and refusals are worded, as there.",
+                "Lines that are no hash are skipped, as there.",
                 "opentracker",
             );
             for (key, fifo) in std::mem::take(&mut fifos) {
@@ -485,15 +491,9 @@ fn quoted(text: &str) -> String {
 /// are left out, and that is said. (`import_knows_what_the_reader_knows` fails
 /// when one of them can go.)
 const NOT_YET: &[(&str, &str)] = &[
-    ("dialect", "answers are Chihaya's in their form"),
-    (
-        "announce_interval_spread",
-        "every reply has the same interval",
-    ),
     ("user", "start karuta as the user it is to be"),
     ("chroot", "start karuta inside of it"),
     ("opentracker_state_file", "download counts begin at 0"),
-    ("http.redirect_url", "GET / is answered 404"),
     ("http.trusted_proxies", "peers get the address of the proxy"),
     ("http.stats_path", "/stats is answered 404"),
     ("http.stats_networks", "there are no statistics to protect"),

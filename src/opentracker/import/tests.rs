@@ -87,6 +87,10 @@ fn defaults_are_opentrackers() {
     assert_eq!(storage.downloads_lifetime.as_secs(), 24 * 60 * 60);
     let (http, udp) = (config.http.expect("http"), config.udp.expect("udp"));
     assert_eq!((http.default_numwant, http.max_numwant), (50, 200));
+    assert_eq!(
+        (http.max_scrape_infohashes, udp.max_scrape_infohashes),
+        (64, 75)
+    );
     assert_eq!((udp.default_numwant, udp.max_numwant), (200, 200));
     assert_eq!(config.metrics_addr, []);
     assert_eq!(config.prehooks, []);
@@ -176,7 +180,7 @@ fn values_are_the_readers() {
         ),
         ("http.trusted_proxies", "192.0.2.0/24"),
         ("http.trusted_proxies", "real_ip_header: X-Forwarded-For"),
-        ("http.stats_path", "/secret"),
+        ("http.stats_path", "stats_path: secret"),
         ("http.stats_networks", "2001:db8::1"),
         ("http.full_scrape", "full_scrape: true"),
     ] {
@@ -321,6 +325,20 @@ fn an_address_given_twice_counts_once() {
     assert_eq!(
         remarks.matches("is listened on already").count(),
         2,
+        "{remarks}"
+    );
+}
+
+#[test]
+fn a_redirect_must_be_a_url() {
+    let import = import_text(
+        "tracker.redirect_url https://example.org/ and more",
+        &start(),
+    );
+    let (config, remarks) = read(&import);
+    assert_eq!(config.http.expect("http").redirect_url, "");
+    assert!(
+        remarks.contains("ot.conf:1: tracker.redirect_url: is not a URL"),
         "{remarks}"
     );
 }
