@@ -154,7 +154,7 @@ fn choosing(criterion: &mut Criterion) {
         };
         let stats = Arc::new(ShardStats::default());
         let mut shard = Shard::new(0, OwnerMap::new(1, 1), &settings, 5, stats);
-        shard.set_hooks(hooks(config));
+        shard.swap_hooks(&mut hooks(config));
         let mut random = Random::new(4);
         let mut announces: Vec<Announce> = (0..1000).map(|_| announce(&mut random)).collect();
         for (at, announce) in announces.iter_mut().enumerate() {

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use karuta::config::Config;
 use karuta::control::logging;
 use karuta::opentracker::{self, Asked, Start};
+use karuta::server::ConfigSource;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -97,7 +98,12 @@ fn main() -> ExitCode {
         say(std::io::stdout(), &config.to_yaml());
         return ExitCode::SUCCESS;
     }
-    match karuta::server::run(&config) {
+    // In opentracker's place SIGHUP has the lists read again, and only them.
+    let source = arguments.config.map(|path| ConfigSource {
+        name: path.display().to_string(),
+        read: Box::new(move || Config::load(&path).map_err(|error| error.to_string())),
+    });
+    match karuta::server::run(&config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(std::io::stderr(), &format!("karuta: {error}\n"));

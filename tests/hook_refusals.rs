@@ -326,7 +326,7 @@ fn fifos_change_the_running_list() {
     // New hooks take the FIFOs over.
     bench
         .tracker
-        .reload_hooks(&Bench::config(&hooks))
+        .reload(&Bench::config(&hooks))
         .expect("valid");
     write(&add, &line(4));
     bench.until("the addition", |bench| served(bench, 4));
@@ -352,7 +352,7 @@ fn lists_and_hooks_change_while_it_runs() {
     bench.tracker.reread_lists();
     // Another configuration, and then one that cannot start.
     let other = Bench::config("prehooks: [{name: port approval, options: {blacklist: ['6881']}}]");
-    bench.tracker.reload_hooks(&other).expect("valid");
+    bench.tracker.reload(&other).expect("valid");
     let by_port = Some("unapproved port".to_owned());
     for hash in 1..9 {
         assert_eq!(bench.udp_error(hash, b""), by_port);
@@ -362,7 +362,7 @@ fn lists_and_hooks_change_while_it_runs() {
     );
     let error = bench
         .tracker
-        .reload_hooks(&bad)
+        .reload(&bad)
         .expect_err("no such file")
         .to_string();
     assert!(error.contains("/nonexistent: cannot be read"), "{error}");

@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -251,6 +252,113 @@ fn nothing_is_logged_for_a_request() {
             assert!(line[key].is_string(), "{line}");
         }
     }
+}
+
+/// Waits until a request for metrics has this line in its answer.
+fn until_metric(process: &Process, line: &str) {
+    let address = process.said.last().expect("the metrics' address");
+    let address = address.trim().trim_start_matches("metrics at http://");
+    let address = address.trim_end_matches("/metrics").parse();
+    let address: SocketAddr = address.expect("an address");
+    for _ in 0..20_000 {
+        let text = text(&support::get(address, "/metrics").body);
+        if text.lines().any(|found| found == line) {
+            return;
+        }
+    }
+    panic!("no {line}");
+}
+
+#[test]
+fn signals_reload_it() {
+    let folder = Folder::new("reload");
+    let write = |more: &str| folder.file("karuta.yaml", &format!("{ANY_PORT}{more}\n"));
+    let file = write("");
+    let process = Process::start(&file, &[]);
+    let mut udp = Udp::new(process.udp);
+    let mut interval = || udp.announce(&Announce::leecher(hash(1), 1)).interval;
+    assert_eq!(interval(), 1800);
+    for (at, name) in ["HUP", "USR1", "HUP"].into_iter().enumerate() {
+        let seconds = 1000 + at as u32;
+        write(&format!("announce_interval: {seconds}s"));
+        process.signal(name);
+        let ok = |count| format!("karuta_reloads_total{{result=\"ok\"}} {count}");
+        until_metric(&process, &ok(at + 1));
+        assert_eq!(interval(), seconds);
+    }
+    let hook = "prehooks: [{name: torrent approval, options: {whitelist_file: /nonexistent}}]";
+    let bad = [
+        "announce_interval: 5m\nanounce_interval: 6m",
+        &format!("announce_interval: 5m\n{hook}"),
+        "announce_interval: 5m\nudp: [",
+    ];
+    for (count, text) in (1..).zip(bad) {
+        write(text);
+        process.signal("HUP");
+        let failed = format!("karuta_reloads_total{{result=\"failed\"}} {count}");
+        until_metric(&process, &failed);
+        assert_eq!(interval(), 1002);
+    }
+    let moved = ANY_PORT.replace("shards: 2", "shards: 3");
+    folder.file("karuta.yaml", &format!("{moved}announce_interval: 20m\n"));
+    // Many at once are a few.
+    for _ in 0..20 {
+        process.signal("HUP");
+        process.signal("USR1");
+    }
+    let mut asked = 0;
+    while interval() != 1200 {
+        asked += 1;
+        assert!(asked < 200_000, "it was not reloaded");
+    }
+    process.signal("TERM");
+    let (status, log) = process.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    for words in [
+        "changed announce_interval",
+        &format!("{file}:7:1: unknown key \"anounce_interval\""),
+        "did you mean \"announce_interval\"?",
+        &format!("{file}: prehooks (line 7): torrent approval: /nonexistent: cannot be read"),
+        "nothing has changed",
+        "only a restart changes shards: left as at the start",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+}
+
+#[test]
+fn it_stops_in_the_middle_of_a_reload() {
+    let folder = Folder::new("middle");
+    let file = folder.file("karuta.yaml", ANY_PORT);
+    let list = folder.0.join("list");
+    let made = Command::new("mkfifo").arg(&list).status();
+    assert!(made.expect("mkfifo").success());
+    let process = Process::start(&file, &[]);
+    let hook = format!(
+        "prehooks: [{{name: torrent approval, options: {{whitelist_file: '{}'}}}}]",
+        list.display()
+    );
+    folder.file("karuta.yaml", &format!("{ANY_PORT}{hook}\n"));
+    process.signal("HUP");
+    // It opens as soon as somebody reads, who then waits for what is written.
+    let mut writing = std::fs::OpenOptions::new();
+    writing.write(true).custom_flags(libc::O_NONBLOCK);
+    let mut udp = Udp::new(process.udp);
+    let mut asked = 0;
+    let writer = loop {
+        // The hook is not there yet.
+        let reply = udp.announce(&Announce::leecher(hash(1), 1));
+        assert_eq!(reply.counts(), (0, 1));
+        match writing.open(&list) {
+            Ok(writer) => break writer,
+            Err(error) => assert!(asked < 200_000, "nobody reads: {error}"),
+        }
+        asked += 1;
+    };
+    process.signal("TERM");
+    let (status, log) = process.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    drop(writer);
 }
 
 #[test]

@@ -297,3 +297,109 @@ fn at_the_cap_of_swarms_only_known_torrents_are_kept() {
     client.announce(&support::Announce::leecher(hash(3), 9));
     assert_eq!(client.scrape(&[hash(1), hash(3)]), [(0, 0, 0), (0, 0, 1)]);
 }
+
+#[test]
+fn a_lifetime_that_changes_loses_nobody_early_and_keeps_nobody_for_long() {
+    // The last is so long that ages are kept in another unit.
+    for (before, after) in [(60, 30), (30, 60), (60, 9000), (9000, 60)] {
+        let with = |lifetime| ShardSettings {
+            peer_lifetime_seconds: lifetime,
+            ..settings()
+        };
+        let mut shard = shard(0, 1, &with(before));
+        for peer in 0..2000 {
+            announce(&mut shard, 100, &leecher(peer % 50, peer));
+        }
+        pass(&mut shard, 100, 110);
+        shard.set_settings(&with(after));
+        shard.set_settings(&with(after));
+        assert_eq!(pass(&mut shard, 110, 100 + before.min(after)), 0);
+        assert_eq!(peers(&mut shard), 2000, "{before} to {after}");
+        // At most a lifetime more, in units of 8 seconds, and a sweep.
+        pass(
+            &mut shard,
+            100 + before.min(after),
+            110 + after + 2 * SWEEP + 16,
+        );
+        assert_eq!(peers(&mut shard), 0, "{before} to {after}");
+    }
+}
+
+#[test]
+fn sweeps_become_as_fast_as_they_are_told() {
+    let mut shard = shard(0, 1, &settings());
+    for peer in 0..2000 {
+        announce(&mut shard, 0, &leecher(peer % 50, peer));
+    }
+    shard.set_settings(&ShardSettings {
+        sweep_seconds: 2,
+        ..settings()
+    });
+    assert_eq!(pass(&mut shard, 0, LIFETIME), 0);
+    pass(&mut shard, LIFETIME, LIFETIME + 3);
+    assert_eq!(peers(&mut shard), 0);
+}
+
+#[test]
+fn downloads_are_kept_as_long_as_they_are_told() {
+    let mut shard = shard(0, 1, &settings());
+    let keeping = ShardSettings {
+        downloads_lifetime_seconds: 1000,
+        ..settings()
+    };
+    let downloaded_after = |shard: &mut Shard, settings: &ShardSettings, swarm| {
+        shard.set_settings(settings);
+        let mut one = leecher(swarm, 1);
+        (one.event, one.left) = (Event::Completed, 0);
+        announce(shard, 0, &one);
+        one.event = Event::Stopped;
+        announce(shard, 0, &one);
+        shard.scrape(one.family(), &one.info_hash).downloaded
+    };
+    assert_eq!(downloaded_after(&mut shard, &settings(), 2), 0);
+    assert_eq!(downloaded_after(&mut shard, &keeping, 4), 1);
+    assert_eq!(downloaded_after(&mut shard, &settings(), 6), 0);
+}
+
+#[test]
+fn a_cap_that_falls_lets_nobody_in_until_enough_have_gone() {
+    let capped = |max_peers, max_swarms| ShardSettings {
+        max_peers,
+        max_swarms,
+        ..settings()
+    };
+    let mut shard = shard(0, 1, &capped(0, 0));
+    for peer in 0..10 {
+        announce(&mut shard, 0, &leecher(0, peer));
+    }
+    shard.set_settings(&capped(7, 0));
+    let mut stored = Vec::new();
+    for peer in 0..6 {
+        let mut leaving = leecher(0, peer);
+        leaving.event = Event::Stopped;
+        announce(&mut shard, 1, &leaving);
+        pass(&mut shard, 1, 2);
+        announce(&mut shard, 1, &leecher(0, 100 + peer));
+        stored.push(peers(&mut shard));
+    }
+    assert_eq!(stored, [9, 8, 7, 7, 7, 7]);
+    // No cap, and one that leaves some room.
+    shard.set_settings(&capped(0, 0));
+    assert_eq!(shard.capacity().peers, u64::MAX);
+    shard.set_settings(&capped(9, 3));
+    assert_eq!((shard.capacity().peers, shard.capacity().swarms), (2, 2));
+    for peer in 200..210 {
+        announce(&mut shard, 1, &leecher(0, peer));
+    }
+    assert_eq!(peers(&mut shard), 9);
+    for swarm in 0..9 {
+        announce(&mut shard, 1, &leecher(2 * swarm, 0));
+    }
+    let swarms = shard.totals(AddressFamily::V4).swarms;
+    assert_eq!(swarms, 1, "the cap on peers comes first");
+    shard.set_settings(&capped(0, 3));
+    for swarm in 0..9 {
+        announce(&mut shard, 1, &leecher(2 * swarm, 0));
+    }
+    assert_eq!(shard.totals(AddressFamily::V4).swarms, 3);
+}

@@ -391,6 +391,31 @@ fn scrapes_are_cut_at_max_scrape_infohashes() {
 }
 
 /// A tracker on the wildcard addresses.
+/// A socket with a dense stream is taken out of the epoll, and must be back in
+/// it when the stream ends.
+#[test]
+fn a_socket_answers_after_a_stream_has_ended_on_it() {
+    const STREAM: u32 = 40;
+    let server = Server::start(&config(1));
+    let mut clients = FAMILIES.map(|family| Udp::new(server.udp(family)));
+    for round in 0..50 {
+        for client in &mut clients {
+            let id = client.connect();
+            let packets = (0..STREAM).map(|number| {
+                let port = number as u16 + 1;
+                Announce::leecher(hash(round), port).packet(id, number)
+            });
+            packets.for_each(|packet| client.send(&packet));
+            let answered: BTreeSet<u32> = (0..STREAM).map(|_| word(&client.receive(), 4)).collect();
+            assert_eq!(answered, (0..STREAM).collect());
+        }
+        // One by one, on both sockets in turn.
+        for turn in 0..4 {
+            clients[turn % 2].connect();
+        }
+    }
+}
+
 fn wildcard(shards: usize) -> Server {
     Server::with(shards, |udp, _| {
         udp.addr = vec![

@@ -49,7 +49,7 @@ pub struct Config {
     pub posthooks: Vec<HookConfig>,
     /// What the file asked for that has no effect here, one sentence each.
     #[serde(skip)]
-    pub(super) notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 /// The HTTP frontend (BEP 3, 7, 23, 24, 48).

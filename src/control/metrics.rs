@@ -7,6 +7,7 @@
 //!
 //! How the text is served is `metrics_server`'s matter.
 
+use super::reloads::Reloads;
 use crate::bittorrent::AddressFamily;
 use crate::hook::HookKind;
 use crate::shard::stats::{
@@ -29,10 +30,16 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 ///
 /// `version` is this program's, `uptime` the time since it started.
 #[must_use]
-pub fn encode(stats: &[Arc<ShardStats>], version: &'static str, uptime: Duration) -> String {
+pub fn encode(
+    stats: &[Arc<ShardStats>],
+    reloads: &Arc<Reloads>,
+    version: &'static str,
+    uptime: Duration,
+) -> String {
     let mut registry = Registry::with_prefix("karuta");
     registry.register_collector(Box::new(Snapshot {
         shards: stats.to_vec(),
+        reloads: reloads.clone(),
         version,
         uptime,
     }));
@@ -46,6 +53,7 @@ pub fn encode(stats: &[Arc<ShardStats>], version: &'static str, uptime: Duration
 #[derive(Debug)]
 struct Snapshot {
     shards: Vec<Arc<ShardStats>>,
+    reloads: Arc<Reloads>,
     version: &'static str,
     uptime: Duration,
 }
@@ -54,6 +62,7 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::result::Result<(), Error> {
         let mut out = Writer(encoder);
         self.process(&mut out)?;
+        self.reloads(&mut out)?;
         self.requests(&mut out)?;
         self.hooks(&mut out)?;
         self.swarms(&mut out)?;
@@ -81,6 +90,17 @@ impl Snapshot {
         )?;
         uptime.encode_gauge(&self.uptime.as_secs_f64())?;
         out.gauge("shards", "Shards that run.", None, self.shards.len() as u64)
+    }
+
+    fn reloads(&self, out: &mut Writer<'_>) -> Result {
+        let mut family = out.counters("reloads", "Reloads of the configuration, by result.")?;
+        for (result, count) in self.reloads.counts() {
+            family.counter(&[("result", result)], count)?;
+        }
+        let help = "When the configuration that runs was read, since 1970.";
+        let time = self.reloads.last_success_unix_seconds();
+        let name = "last_reload_success_timestamp";
+        out.gauge(name, help, Some(&Unit::Seconds), time)
     }
 
     fn requests(&self, out: &mut Writer<'_>) -> Result {

@@ -1,4 +1,5 @@
-//! What happens beside the shards: logging, signals, the metrics endpoint.
+//! What happens beside the shards: logging, signals, the metrics endpoint,
+//! files that hooks use.
 //!
 //! Nothing here is on the request path, and nothing here may block a shard.
 
@@ -6,4 +7,5 @@ pub mod background;
 pub mod logging;
 pub mod metrics;
 pub mod metrics_server;
+pub mod reloads;
 pub mod signals;

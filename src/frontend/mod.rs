@@ -8,6 +8,7 @@ pub mod desk;
 mod dialect;
 pub mod http;
 pub mod udp;
+pub mod update;
 pub mod worker;
 
 use crate::hook::Moment;

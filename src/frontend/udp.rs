@@ -123,9 +123,30 @@ impl UdpFrontend {
         }
     }
 
+    /// Exchanges the settings for these.
+    pub fn swap_settings(&mut self, settings: &mut UdpSettings) {
+        self.flush_all();
+        for endpoint in &mut self.endpoints {
+            let bytes = |settings: &UdpSettings| settings.max_packet_bytes[endpoint.family.index()];
+            if bytes(settings) != bytes(&self.settings) {
+                endpoint.outbox = Outbox::new(bytes(settings));
+            }
+        }
+        std::mem::swap(&mut self.settings, settings);
+    }
+
     /// The sockets, in the order of their numbers.
     pub fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
         self.endpoints.iter().map(|endpoint| &endpoint.socket)
+    }
+
+    /// The socket of this number.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn socket(&self, endpoint: usize) -> &UdpSocket {
+        &self.endpoints[endpoint].socket
     }
 
     /// Receives one batch on the socket of this number and answers it; returns
@@ -189,7 +210,9 @@ impl UdpFrontend {
                     .reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
             }
             Answer::Scrape(_, counts) => {
-                push_scrape(outbox, client, counts);
+                // More than fits was asked for if the limit has changed since.
+                let fits = counts.len().min(self.settings.scrape_limit(family));
+                push_scrape(outbox, client, &counts[..fits]);
                 self.stats
                     .reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
             }

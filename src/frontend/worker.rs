@@ -9,8 +9,10 @@ use super::Client;
 use super::desk::{Answer, Desk, Lanes};
 use super::http::{ConnectionToken, HttpFrontend, Turn};
 use super::udp::UdpFrontend;
+use super::update::ShardUpdate;
 use crate::runtime::clock::{Clock, Now};
 use crate::runtime::executor;
+use crate::runtime::mailbox::Mailbox;
 use crate::runtime::mesh::{Bell, Port};
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
@@ -126,6 +128,8 @@ pub struct Worker {
     pub clock: Clock,
     /// How it is told to stop.
     pub stop: Arc<Stop>,
+    /// Where it finds what a reload changes.
+    pub mailbox: Arc<Mailbox<ShardUpdate>>,
     /// Time that the sweep has taken since its last pass ended.
     pub pass_nanoseconds: u64,
 }
@@ -142,22 +146,33 @@ impl Worker {
         let mut last_expiry = last_tick.seconds;
         let mut last_datagrams = last_tick.elapsed;
         let mut stopping: Option<Stopping> = None;
+        let mut streams = Streams::default();
         loop {
-            let (desk, stop) = (&mut self.desk, &self.stop);
+            let (desk, stop, mailbox) = (&mut self.desk, &self.stop, &self.mailbox);
             let lanes = desk.lanes();
             let told = stopping.is_some();
-            let woken = self
-                .reactor
-                .wait(|| lanes.waiting() > 0 || (!told && stop.is_stopping()))
-                .await?;
+            let woken = match streams.is_empty() {
+                true => {
+                    let work = || lanes.waiting() > 0 || (!told && stop.is_stopping());
+                    self.reactor.wait(|| work() || mailbox.is_full()).await?
+                }
+                false => self.reactor.look()?,
+            };
             let now = self.clock.now();
-            let datagrams = self.sockets(&now);
+            let datagrams = self.sockets(&now, &mut streams)?;
             let since = now.elapsed.saturating_sub(last_datagrams);
-            let brisk = (1..GATHERED).contains(&datagrams) && since < BRISK * datagrams as u32;
+            let dense = since < BRISK * datagrams as u32;
+            let brisk = dense && datagrams < GATHERED;
             if datagrams > 0 {
                 last_datagrams = now.elapsed;
             }
+            if dense {
+                self.watch_streams(&mut streams)?;
+            }
             self.lanes(&now);
+            if self.mailbox.is_full() {
+                self.take_updates();
+            }
             if woken.tick {
                 let since = now.elapsed.saturating_sub(last_tick.elapsed);
                 last_tick = now;
@@ -180,11 +195,8 @@ impl Worker {
     }
 
     fn watch_sockets(&self) -> io::Result<()> {
-        if let Some(udp) = &self.udp {
-            for (number, socket) in udp.sockets().enumerate() {
-                self.reactor
-                    .add(socket, UDP_MARK | number as u64, Interest::Read)?;
-            }
+        for endpoint in 0..self.udp.as_ref().map_or(0, |udp| udp.sockets().count()) {
+            self.watch_datagrams(endpoint)?;
         }
         if let Some(http) = &self.http {
             for (number, listener) in http.listeners().iter().enumerate() {
@@ -195,22 +207,59 @@ impl Worker {
         Ok(())
     }
 
-    /// Handles the sockets that the last wait found ready; returns how many
-    /// datagrams there were.
-    fn sockets(&mut self, now: &Now) -> usize {
+    /// Handles the streams, and the sockets that the last wait found ready;
+    /// returns how many datagrams there were.
+    fn sockets(&mut self, now: &Now, streams: &mut Streams) -> io::Result<usize> {
         let mut datagrams = 0;
+        streams.candidates.clear();
+        for at in (0..streams.endpoints.len()).rev() {
+            let endpoint = streams.endpoints[at];
+            let count = self.datagrams(endpoint, now);
+            datagrams += count;
+            if count == 0 {
+                streams.endpoints.swap_remove(at);
+                self.watch_datagrams(endpoint)?;
+            }
+        }
         for at in 0..self.reactor.ready().len() {
             let token = self.reactor.ready()[at];
             let number = token & !(3 << MARK_SHIFT);
             match token >> MARK_SHIFT << MARK_SHIFT {
-                UDP_MARK => datagrams += self.datagrams(number as usize, now),
+                UDP_MARK => {
+                    let count = self.datagrams(number as usize, now);
+                    datagrams += count;
+                    if count > 1 {
+                        streams.candidates.push(number as usize);
+                    }
+                }
                 LISTENER_MARK => self.http(now, |http, turn| http.accept(number as usize, turn)),
                 _ => self.http(now, |http, turn| {
                     http.ready(ConnectionToken::from_bits(number), turn);
                 }),
             }
         }
-        datagrams
+        Ok(datagrams)
+    }
+
+    /// Takes the sockets that may be streams out of the reactor.
+    fn watch_streams(&self, streams: &mut Streams) -> io::Result<()> {
+        let Some(udp) = &self.udp else {
+            return Ok(());
+        };
+        for endpoint in streams.candidates.drain(..) {
+            self.reactor.remove(udp.socket(endpoint))?;
+            streams.endpoints.push(endpoint);
+        }
+        Ok(())
+    }
+
+    fn watch_datagrams(&self, endpoint: usize) -> io::Result<()> {
+        let Some(udp) = &self.udp else {
+            return Ok(());
+        };
+        let token = UDP_MARK | endpoint as u64;
+        self.reactor
+            .add(udp.socket(endpoint), token, Interest::Read)
     }
 
     /// Serves one UDP socket; returns how many datagrams it had.
@@ -293,6 +342,15 @@ impl Worker {
         self.http(now, HttpFrontend::resume);
     }
 
+    /// Takes what a reload has left. Between the batches: no request sees the
+    /// half of a change.
+    #[cold]
+    fn take_updates(&mut self) {
+        let (shard, udp, http) = (&mut self.shard, &mut self.udp, &mut self.http);
+        self.mailbox
+            .look(|update| update.exchange(shard, udp.as_mut(), http.as_mut()));
+    }
+
     fn tick(&mut self, now: &Now, since: Duration) {
         self.shard.tick_hooks(now.seconds, now.into());
         let before = self.clock.elapsed();
@@ -332,6 +390,26 @@ impl Worker {
             self.stop.done();
         }
         late || self.stop.all_done()
+    }
+}
+
+/// UDP sockets on which datagrams come so densely that the shard looks at them
+/// in each turn, instead of being told by the reactor.
+///
+/// An epoll has itself called back for each datagram that comes in on a socket
+/// it watches, and again for each that has gone out: measured at 0.15 µs per
+/// request. A socket on which nothing was found goes back to the reactor.
+#[derive(Default)]
+struct Streams {
+    /// Those that are out of the reactor.
+    endpoints: Vec<usize>,
+    /// Those of this turn that may become so: more than one datagram lay there.
+    candidates: Vec<usize>,
+}
+
+impl Streams {
+    const fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
     }
 }
 

@@ -38,7 +38,7 @@ pub mod shared;
 pub mod torrent_file;
 
 pub use chain::Chain;
-pub use plan::{Mailbox, Plan, ShardHooks};
+pub use plan::{Plan, ShardHooks};
 pub use selection::Selection;
 
 use crate::bittorrent::{Announce, InfoHash};

@@ -171,10 +171,10 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Takes other wishes; what is known of the stored peers stays.
-    pub fn set(&mut self, selection: Selection) {
+    /// Exchanges the wishes; what is known of the stored peers stays.
+    pub fn swap(&mut self, selection: &mut Selection) {
         self.always = selection.preferred_subnet.is_some() || !selection.fixed.is_empty();
-        self.selection = selection;
+        std::mem::swap(&mut self.selection, selection);
     }
 
     /// Forgets scopes of which no peer was stored for `lifetime_seconds`.
@@ -420,9 +420,9 @@ mod tests {
     }
 
     impl Bench {
-        fn new(selection: Selection) -> Self {
+        fn new(mut selection: Selection) -> Self {
             let mut selector = Selector::default();
-            selector.set(selection);
+            selector.swap(&mut selection);
             Self {
                 swarms: Selected::new(SETTINGS, 1),
                 selector,

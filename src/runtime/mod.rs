@@ -6,5 +6,6 @@
 
 pub mod clock;
 pub mod executor;
+pub mod mailbox;
 pub mod mesh;
 pub mod reactor;

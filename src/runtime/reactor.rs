@@ -35,6 +35,12 @@ const LINGER: Timespec = Timespec {
     tv_nsec: 2_000_000,
 };
 
+/// Look and come back.
+const NOT_AT_ALL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
 /// How long [`Reactor::pause`] lets work gather. The kernel's timer slack adds
 /// about 50 µs.
 const PAUSE: Timespec = Timespec {
@@ -169,6 +175,16 @@ impl Reactor {
         let _ = rustix::thread::nanosleep(&PAUSE);
     }
 
+    /// Looks what is ready without waiting, for a shard that has work besides.
+    ///
+    /// # Errors
+    /// Those of `epoll_wait(2)`.
+    pub fn look(&mut self) -> io::Result<Woken> {
+        let (woken, _) = self.poll(&NOT_AT_ALL)?;
+        self.was_busy = true;
+        Ok(woken)
+    }
+
     /// Waits until a descriptor is ready, the tick is due or the bell rings.
     /// Does not wait at all when `has_work` says, after the shard has declared
     /// that it is about to sleep, that there is work.
@@ -176,10 +192,6 @@ impl Reactor {
     /// # Errors
     /// Those of `epoll_wait(2)` and of the executor's ring.
     pub async fn wait(&mut self, has_work: impl Fn() -> bool) -> io::Result<Woken> {
-        const NOT_AT_ALL: Timespec = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
         // The look below may find nothing and forget that there was work.
         let was_busy = self.was_busy;
         if has_work() || was_busy {
@@ -205,10 +217,7 @@ impl Reactor {
             }
         }
         readable(&self.epoll).await?;
-        let (woken, _) = self.poll(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        })?;
+        let (woken, _) = self.poll(&NOT_AT_ALL)?;
         Ok(woken)
     }
 

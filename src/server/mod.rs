@@ -5,21 +5,24 @@
 //! in use is an error before anything runs, and the kernel's steering program
 //! names sockets by the order in which their group was bound.
 
+mod keys;
+mod reload;
 mod settings;
 mod sockets;
 
 use crate::config::Config;
-use crate::control::background::Background;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
-use crate::control::signals::SignalListener;
+use crate::control::reloads::Reloads;
+use crate::control::signals::HeldSignals;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
 use crate::frontend::udp::UdpFrontend;
+use crate::frontend::update::ShardUpdate;
 use crate::frontend::worker::{Stop, TICK, Worker};
-use crate::hook::{Mailbox, Plan};
 use crate::runtime::clock::Clock;
 use crate::runtime::executor;
+use crate::runtime::mailbox::Mailbox;
 use crate::runtime::mesh::{self, Bell};
 use crate::runtime::reactor::Reactor;
 use crate::shard::Shard;
@@ -27,13 +30,16 @@ use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
 use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use reload::{Orders, Parts, ReloadSeeds};
 use settings::Settings;
 use sockets::{Sockets, bind_remedy};
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+
+pub use keys::{Reach, Report, keys};
+pub use reload::{ConfigSource, Reloader};
 
 /// Why the tracker could not start: one line, with the remedy.
 #[derive(Debug)]
@@ -53,7 +59,7 @@ pub struct Tracker {
     ended: Receiver<io::Result<()>>,
     shards: usize,
     metrics: Vec<MetricsServer>,
-    hooks: Mutex<RunningHooks>,
+    reloader: Reloader,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
     /// The HTTP addresses that are served, with the ports that were taken.
@@ -106,7 +112,8 @@ impl Tracker {
             .collect();
         let clock = Clock::start();
         let settings = Settings::new(config, seeds.connection_key)?;
-        let (hooks, background) = start_hooks(config, shards, seeds.hooks)?;
+        let hooks = (config.prehooks.as_slice(), config.posthooks.as_slice());
+        let (hooks, background) = reload::start_hooks(hooks, shards, seeds.hooks)?;
         let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
 
@@ -120,8 +127,9 @@ impl Tracker {
             let shard_stats = stats[id].clone();
             let seed = seeds.shards[id];
             let mut shard = Shard::new(id, owners, &settings.shard, seed, shard_stats.clone());
-            shard.set_hooks(hooks.shard(id));
-            mailboxes.push(shard.mailbox().clone());
+            shard.swap_hooks(&mut hooks.shard(id));
+            let mailbox = Mailbox::new();
+            mailboxes.push(mailbox.clone());
             let worker = WorkerParts {
                 shard,
                 udp: settings.udp.clone().map(|settings| {
@@ -134,20 +142,29 @@ impl Tracker {
                 reactor,
                 clock,
                 stop: stop.clone(),
+                mailbox,
             };
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
-        let metrics = start_metrics(metrics_listeners, &stats, clock)?;
+        let reloads = Arc::new(Reloads::started_at(clock.now().unix_seconds));
+        let metrics = start_metrics(metrics_listeners, &stats, &reloads, clock)?;
         let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
         Ok(Self {
             stop,
             ended,
             shards,
             metrics,
-            hooks: Mutex::new(RunningHooks {
-                background,
+            reloader: Reloader::new(Parts {
+                running: Mutex::new(config.clone()),
+                background: Mutex::new(Some(background)),
                 mailboxes,
-                seed: seeds.hooks,
+                bells,
+                seeds: ReloadSeeds {
+                    hooks: seeds.hooks,
+                    connection_key: seeds.connection_key,
+                },
+                reloads,
+                clock,
             }),
             udp,
             http,
@@ -216,31 +233,22 @@ impl Tracker {
     /// Reads the files again that hooks use, as SIGHUP asks for. Returns at
     /// once; what came of it is logged.
     pub fn reread_lists(&self) {
-        self.running_hooks().background.reread();
+        self.reloader.reread_lists();
     }
 
-    /// Runs the hooks of another configuration from the next tick on, and
-    /// returns once all shards do. Nothing else of it is looked at.
+    /// Applies what can change of another configuration while the tracker
+    /// runs; see [`Reloader::reload`].
     ///
     /// # Errors
-    /// Why a hook cannot start; then everything stays as it was.
-    pub fn reload_hooks(&self, config: &Config) -> Result<(), StartError> {
-        let mut running = self.running_hooks();
-        let (hooks, background) = start_hooks(config, self.shards, running.seed)?;
-        for (id, mailbox) in running.mailboxes.iter().enumerate() {
-            mailbox.put(hooks.shard(id));
-        }
-        for mailbox in &running.mailboxes {
-            if !mailbox.wait(RELOAD_PATIENCE) {
-                log::warn!("a shard takes long to take its new hooks");
-            }
-        }
-        running.background = background;
-        Ok(())
+    /// Why it cannot be applied; then everything stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<Report, StartError> {
+        self.reloader.reload(config)
     }
 
-    fn running_hooks(&self) -> MutexGuard<'_, RunningHooks> {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What reloads it from another thread.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// What stops it from another thread.
@@ -270,6 +278,7 @@ impl Tracker {
         for metrics in self.metrics {
             metrics.stop();
         }
+        self.reloader.close();
         result
     }
 
@@ -281,29 +290,6 @@ impl Tracker {
         self.stop.stop();
         self.wait()
     }
-}
-
-/// How long a reload waits for a shard to change its hooks: it looks ten times
-/// a second.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What hooks need beside the shards.
-struct RunningHooks {
-    background: Background,
-    mailboxes: Vec<Arc<Mailbox>>,
-    seed: u64,
-}
-
-fn start_hooks(
-    config: &Config,
-    shards: usize,
-    seed: u64,
-) -> Result<(Plan, Background), StartError> {
-    let (plan, services) = Plan::new(&config.prehooks, &config.posthooks, shards, seed)
-        .map_err(|error| StartError(error.to_string()))?;
-    let background = Background::start(services)
-        .map_err(|error| out_of("threads or file descriptors", &error))?;
-    Ok((plan, background))
 }
 
 /// How many shards there are and where they run.
@@ -377,11 +363,13 @@ fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 fn start_metrics(
     listeners: Vec<TcpListener>,
     stats: &[Arc<ShardStats>],
+    reloads: &Arc<Reloads>,
     clock: Clock,
 ) -> Result<Vec<MetricsServer>, StartError> {
-    let stats = stats.to_vec();
+    let (stats, reloads) = (stats.to_vec(), reloads.clone());
+    let version = env!("CARGO_PKG_VERSION");
     let render: Render =
-        Arc::new(move || metrics::encode(&stats, env!("CARGO_PKG_VERSION"), clock.elapsed()));
+        Arc::new(move || metrics::encode(&stats, &reloads, version, clock.elapsed()));
     let start = |listener| MetricsServer::start(listener, render.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))
@@ -402,6 +390,7 @@ struct WorkerParts {
     reactor: Reactor,
     clock: Clock,
     stop: Arc<Stop>,
+    mailbox: Arc<Mailbox<ShardUpdate>>,
 }
 
 fn start_shard(
@@ -418,6 +407,7 @@ fn start_shard(
         reactor,
         clock,
         stop,
+        mailbox,
     } = parts;
     let worker = Worker {
         shard,
@@ -427,6 +417,7 @@ fn start_shard(
         reactor,
         clock,
         stop,
+        mailbox,
         pass_nanoseconds: 0,
     };
     executor::spawn(&format!("shard-{id}"), core, move || async move {
@@ -438,15 +429,22 @@ fn start_shard(
     .map_err(|error| StartError(format!("cannot start shard {id}: {error}")))
 }
 
-/// Runs the tracker until it is told to stop by a signal.
+/// Runs the tracker until it is told to stop by a signal. Other signals have
+/// the configuration read again from its source; without one, only lists and
+/// certificates.
 ///
 /// # Errors
 /// What kept it from starting, or the failure that ended it.
-pub fn run(config: &Config) -> Result<(), StartError> {
+pub fn run(config: &Config, source: Option<ConfigSource>) -> Result<(), StartError> {
+    let deaf = |error| StartError(format!("cannot listen for signals: {error}"));
+    let signals = HeldSignals::hold().map_err(deaf)?;
     let tracker = Tracker::start(config)?;
     let stopper = tracker.stopper();
-    let signals = SignalListener::start(move || stopper.stop())
-        .map_err(|error| StartError(format!("cannot listen for signals: {error}")))?;
+    let orders =
+        Orders::start(tracker.reloader(), source).map_err(|error| out_of("threads", &error))?;
+    let signals = signals
+        .listen(move || stopper.stop(), move || orders.reload())
+        .map_err(deaf)?;
     tracker.report();
     let result = tracker.wait();
     drop(signals);

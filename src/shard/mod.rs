@@ -11,7 +11,7 @@ pub mod stats;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
-use crate::hook::{Chain, Context, Effects, Mailbox, Moment, Refused, ShardHooks};
+use crate::hook::{Chain, Context, Effects, Moment, Refused, ShardHooks};
 use crate::swarm::{
     Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random, Stored,
     StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a shard is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardSettings {
     /// How long a peer is kept after its last announce.
     pub peer_lifetime_seconds: u32,
@@ -91,6 +91,8 @@ pub struct Shard {
     id: ShardId,
     owners: OwnerMap,
     swarms: Swarms,
+    /// This shard's part of the caps; `u64::MAX` for none.
+    caps: Capacity,
     capacity: Capacity,
     random: Random,
     sweep_seconds: u32,
@@ -100,7 +102,6 @@ pub struct Shard {
     longest_stay_seconds: u32,
     chain: Chain,
     selector: Selector,
-    mailbox: Arc<Mailbox>,
     stats: Arc<ShardStats>,
 }
 
@@ -114,10 +115,8 @@ impl Shard {
         seed: u64,
         stats: Arc<ShardStats>,
     ) -> Self {
-        let swarm_settings = SwarmSettings {
-            peer_lifetime_seconds: settings.peer_lifetime_seconds,
-            empty_swarm_lifetime_seconds: settings.downloads_lifetime_seconds,
-        };
+        let swarm_settings = settings.swarms();
+        let caps = settings.caps(id, owners.shards());
         let mut random = Random::new(seed);
         let (a, b) = (random.next_u64(), random.next_u64());
         let swarms = match settings.peer_ids {
@@ -134,35 +133,43 @@ impl Shard {
             id,
             owners,
             swarms,
-            capacity: Capacity {
-                peers: share(settings.max_peers, id, owners.shards()),
-                swarms: share(settings.max_swarms, id, owners.shards()),
-            },
+            caps,
+            capacity: caps,
             random,
             sweep_seconds: settings.sweep_seconds.max(1),
             pace: Default::default(),
-            // Twice, for the granularity of ages and a sweep that is late.
-            longest_stay_seconds: settings
-                .peer_lifetime_seconds
-                .saturating_add(settings.sweep_seconds)
-                .saturating_mul(2),
+            longest_stay_seconds: settings.longest_stay_seconds(),
             chain: Chain::default(),
             selector: Selector::default(),
-            mailbox: Mailbox::new(),
             stats,
         }
     }
 
-    /// Takes hooks, instead of those it has.
-    pub fn set_hooks(&mut self, hooks: ShardHooks) {
-        self.chain = hooks.chain;
-        self.selector.set(hooks.selection);
+    /// Exchanges the hooks for these.
+    pub fn swap_hooks(&mut self, hooks: &mut ShardHooks) {
+        std::mem::swap(&mut self.chain, &mut hooks.chain);
+        self.selector.swap(&mut hooks.selection);
     }
 
-    /// Where new hooks may be left while the shard runs.
-    #[must_use]
-    pub const fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.mailbox
+    /// Takes other settings; no peer is lost by it. `peer_ids` cannot change
+    /// and is not looked at. Lower caps let nothing new in until enough has
+    /// gone by itself; on other lifetimes see [`SwarmStore::set_settings`].
+    pub fn set_settings(&mut self, settings: &ShardSettings) {
+        for family in AddressFamily::ALL {
+            with_store!(self.swarms, family, |store| {
+                store.set_settings(settings.swarms());
+            });
+        }
+        self.caps = settings.caps(self.id, self.owners.shards());
+        let (peers, swarms) = self.stored();
+        self.capacity = Capacity {
+            peers: room(self.caps.peers, peers),
+            swarms: room(self.caps.swarms, swarms),
+        };
+        self.sweep_seconds = settings.sweep_seconds.max(1);
+        // Peers that are here were promised the earlier time.
+        let stay = settings.longest_stay_seconds();
+        self.longest_stay_seconds = self.longest_stay_seconds.max(stay);
     }
 
     /// The hooks on requests that arrive here.
@@ -207,11 +214,6 @@ impl Shard {
 
     /// Gives the hooks their turn; about ten times a second.
     pub fn tick_hooks(&mut self, now_seconds: u32, now: Moment) {
-        let (chain, selector) = (&mut self.chain, &mut self.selector);
-        self.mailbox.look(|hooks| {
-            std::mem::swap(&mut hooks.chain, chain);
-            selector.set(std::mem::take(&mut hooks.selection));
-        });
         self.chain.tick(now);
         self.selector.tick(now_seconds, self.longest_stay_seconds);
         self.stats.hook_events_lost.set(self.chain.lost());
@@ -383,6 +385,7 @@ impl Shard {
             report.removed_swarms += slice.removed_swarms;
             report.wrapped |= slice.wrapped;
         }
+        self.hold_caps();
         self.publish();
         report
     }
@@ -397,6 +400,22 @@ impl Shard {
     #[must_use]
     pub const fn capacity(&self) -> &Capacity {
         &self.capacity
+    }
+
+    /// Peers and swarms that are stored, of both families.
+    fn stored(&mut self) -> (u64, u64) {
+        let [a, b] = AddressFamily::ALL.map(|family| self.totals(family));
+        let peers = a.seeders + a.leechers + b.seeders + b.leechers;
+        (peers, a.swarms + b.swarms)
+    }
+
+    /// While more is stored than a cap allows, since it was lowered, what goes
+    /// must not make room.
+    fn hold_caps(&mut self) {
+        let (peers, swarms) = self.stored();
+        let capacity = &mut self.capacity;
+        capacity.peers = capacity.peers.min(room(self.caps.peers, peers));
+        capacity.swarms = capacity.swarms.min(room(self.caps.swarms, swarms));
     }
 
     fn publish(&mut self) {
@@ -442,6 +461,39 @@ impl Pace {
 fn weight(totals: &Totals) -> u64 {
     const SMALL_TABLE: u64 = 1024;
     SMALL_TABLE + totals.swarms + totals.swarms / 2 + totals.seeders + totals.leechers
+}
+
+impl ShardSettings {
+    const fn swarms(&self) -> SwarmSettings {
+        SwarmSettings {
+            peer_lifetime_seconds: self.peer_lifetime_seconds,
+            empty_swarm_lifetime_seconds: self.downloads_lifetime_seconds,
+        }
+    }
+
+    /// One shard's part of the caps.
+    fn caps(&self, id: ShardId, shards: usize) -> Capacity {
+        Capacity {
+            peers: share(self.max_peers, id, shards),
+            swarms: share(self.max_swarms, id, shards),
+        }
+    }
+
+    /// How long a peer can stay after its last announce: twice, for the
+    /// granularity of ages and a sweep that is late.
+    const fn longest_stay_seconds(&self) -> u32 {
+        self.peer_lifetime_seconds
+            .saturating_add(self.sweep_seconds)
+            .saturating_mul(2)
+    }
+}
+
+/// Room that is left under a cap.
+const fn room(cap: u64, stored: u64) -> u64 {
+    match cap {
+        u64::MAX => u64::MAX,
+        cap => cap.saturating_sub(stored),
+    }
 }
 
 /// This shard's part of a cap on the whole tracker; the first shards take what

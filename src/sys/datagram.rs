@@ -118,7 +118,12 @@ struct Control([u8; CONTROL_BYTES]);
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct ReceiveBuffer([u8; RECEIVE_BYTES]);
+struct ReceiveBuffer([u8; RECEIVE_BYTES + STAGGER]);
+
+/// Keeps the beginnings of buffers out of each other's cache sets: at a stride
+/// that is a power of two, those of a whole batch would share two of the
+/// sixty-four sets of a first-level cache.
+const STAGGER: usize = 64;
 
 fn empty_headers() -> Box<[libc::mmsghdr]> {
     // SAFETY: all-zero bytes are a valid `mmsghdr`: null pointers and lengths 0.
@@ -152,7 +157,7 @@ impl Default for Inbox {
         Self {
             headers: empty_headers(),
             vectors: empty_vectors(),
-            buffers: vec![ReceiveBuffer([0; RECEIVE_BYTES]); BATCH].into_boxed_slice(),
+            buffers: vec![ReceiveBuffer([0; RECEIVE_BYTES + STAGGER]); BATCH].into_boxed_slice(),
             addresses: vec![Address::default(); BATCH].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_BYTES]); BATCH].into_boxed_slice(),
             received: 0,

@@ -10,6 +10,7 @@
 //! of answers for each, and a deadline for everything a client may delay.
 
 mod connection;
+mod reload;
 mod request;
 
 use super::Client;
@@ -154,7 +155,7 @@ impl HttpFrontend {
         stats: Arc<ShardStats>,
     ) -> Self {
         Self {
-            input: vec![0; settings.max_request_bytes.max(16 << 10)],
+            input: vec![0; reload::input_bytes(&settings)],
             settings,
             listeners,
             accept_paused: false,
