@@ -1,6 +1,7 @@
 //! The configuration file: what is accepted, what is refused and in what words.
 
 use karuta::config::{Config, HttpConfig, Secret, Steering, UdpConfig};
+use karuta::protocol::Dialect;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -183,7 +184,51 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             metrics_addr, shards, http, udp, storage, prehooks, posthooks",
+             announce_interval_spread, dialect, metrics_addr, shards, http, udp, storage, prehooks, posthooks",
+        ),
+    ]);
+}
+
+#[test]
+fn the_dialect_of_opentracker_brings_its_limits() {
+    let text = "{dialect: opentracker, announce_interval: 1620s, \
+                announce_interval_spread: 359s, \
+                http: {redirect_url: 'https://example.org/?a'}, udp: {}}";
+    let config = parse(text);
+    assert_eq!(config.dialect, Dialect::Opentracker);
+    assert_eq!(config.announce_interval_spread, Duration::from_secs(359));
+    assert_eq!(parse(&config.to_yaml()), config);
+    assert_eq!(config.warnings().len(), 1, "{:?}", config.warnings());
+    assert!(config.warnings()[0].contains("announce_interval_spread (32m59s)"));
+    let (http, udp) = (config.http.expect("on"), config.udp.expect("on"));
+    assert_eq!(http.redirect_url, "https://example.org/?a");
+    assert_eq!((http.default_numwant, http.max_numwant), (50, 200));
+    assert_eq!((udp.default_numwant, udp.max_numwant), (50, 200));
+    assert_eq!(
+        (http.max_scrape_infohashes, udp.max_scrape_infohashes),
+        (64, 75)
+    );
+    let config = parse("{dialect: opentracker, udp: {max_numwant: 20, max_scrape_infohashes: 3}}");
+    let udp = config.udp.expect("on");
+    assert_eq!((udp.default_numwant, udp.max_numwant), (20, 20));
+    assert_eq!(udp.max_scrape_infohashes, 3);
+    refuse_all(&[
+        (
+            "dialect: chihaya\nudp: {}",
+            "f:1:10: dialect: \"chihaya\" is not one of: karuta, opentracker",
+        ),
+        (
+            "announce_interval_spread: 25h\nudp: {}",
+            "f:1:27: announce_interval_spread: \"25h\" is out of range; use 0s to 24h",
+        ),
+        (
+            "udp: {max_scrape_infohashes: 75}",
+            "f:1:30: udp.max_scrape_infohashes: 75 is out of range; use a whole number from 1 to 74",
+        ),
+        (
+            "http: {redirect_url: \"a\\r\\nb\"}",
+            "f:1:22: http.redirect_url: \"a\\r\\nb\" is not a URL; write it without spaces, as \
+             \"https://example.org/\", and percent-encode what is not ASCII",
         ),
     ]);
 }

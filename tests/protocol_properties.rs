@@ -90,6 +90,8 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
         "/announce",
         "/scrape",
         "/a/b",
+        "/scrape.php",
+        "//%61",
         "/x/y/z",
         "*",
         "http://a/announce",
@@ -185,6 +187,26 @@ proptest! {
     #[test]
     fn complete_query(query in complete_queries()) {
         properties::http::any_query(query.as_bytes());
+    }
+
+    #[test]
+    fn any_request_in_opentrackers_dialect(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        properties::opentracker::any_request(&bytes);
+    }
+
+    #[test]
+    fn likely_request_in_opentrackers_dialect(bytes in requests()) {
+        properties::opentracker::any_request(&bytes);
+    }
+
+    #[test]
+    fn likely_query_in_opentrackers_dialect(query in queries()) {
+        properties::opentracker::any_request(query.as_bytes());
+    }
+
+    #[test]
+    fn complete_query_in_opentrackers_dialect(query in complete_queries()) {
+        properties::opentracker::any_request(query.as_bytes());
     }
 
     #[test]

@@ -10,4 +10,5 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     properties::http::any_request(data);
     properties::http::any_value(data);
+    properties::opentracker::any_request(data);
 });

@@ -8,14 +8,17 @@
 //! no longer than the request (a connection id itself, or that one is bad), so
 //! the tracker is no use for reflection.
 
+mod settings;
+
+pub use settings::UdpSettings;
+
 use super::desk::{Answer, Asked, Desk, Lanes};
 use super::{Client, dialect};
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::{Context, Refused, Transport, Url};
 use crate::protocol::Dialect;
 use crate::protocol::udp::{
-    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, AnnounceFields, ConnectionIds, ErrorText,
-    ParseError, Request, ScrapeHashes,
+    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, ParseError, Request, ScrapeHashes,
 };
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
@@ -25,31 +28,8 @@ use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use crate::swarm::StoredPeer;
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
-
-/// What the frontend is set to.
-#[derive(Clone, Debug)]
-pub struct UdpSettings {
-    /// Whose manners it has.
-    pub dialect: Dialect,
-    /// When clients are to announce again, in seconds.
-    pub interval_seconds: u32,
-    /// How much later than that a reply may say, in seconds.
-    pub interval_spread_seconds: u32,
-    /// Issues and verifies connection ids.
-    pub connection_ids: ConnectionIds,
-    /// Whether the address field of an announce counts.
-    pub allow_ip_spoofing: bool,
-    /// Peers in a reply to a client that does not say how many it wants.
-    pub default_num_want: u32,
-    /// Peers in a reply, at most.
-    pub max_num_want: u32,
-    /// Hashes of a scrape that are answered, at most.
-    pub max_scrape_hashes: usize,
-    /// Bytes of a reply, at most, by family (see [`AddressFamily::index`]).
-    pub max_packet_bytes: [usize; 2],
-}
 
 /// What is needed to answer a datagram later.
 #[derive(Clone, Copy, Debug)]
@@ -455,51 +435,6 @@ impl UdpFrontend {
             });
             stats.reply(Protocol::Udp, Action::Announce, *family, Outcome::Ok);
         }
-    }
-}
-
-impl UdpSettings {
-    fn announce(
-        &self,
-        fields: &AnnounceFields<'_>,
-        source: IpAddr,
-        family: AddressFamily,
-    ) -> Result<Announce, ErrorText> {
-        let ip = udp::resolve_address(fields.claimed_ip, self.allow_ip_spoofing, source)?;
-        let wanted = u32::try_from(fields.num_want).unwrap_or(self.default_num_want);
-        let fits = udp::max_peers_for(self.max_packet_bytes[family.index()], family);
-        Ok(Announce {
-            info_hash: fields.info_hash,
-            peer_id: fields.peer_id,
-            ip,
-            port: fields.port,
-            event: fields.event,
-            left: fields.left,
-            downloaded: fields.downloaded,
-            uploaded: fields.uploaded,
-            num_want: wanted.min(self.max_num_want).min(fits as u32),
-        })
-    }
-
-    /// Whether announces need [`UdpSettings::vary`].
-    #[inline]
-    const fn varies(&self) -> bool {
-        self.interval_spread_seconds | self.dialect as u32 != 0
-    }
-
-    /// What few trackers do to an announce: an interval of its own, the events
-    /// of another dialect.
-    #[inline(never)]
-    fn vary(&self, shard: &mut Shard, announce: &mut Announce, client: &mut UdpClient) {
-        let more = shard.random_up_to(self.interval_spread_seconds);
-        client.interval_seconds = client.interval_seconds.saturating_add(more);
-        announce.event = self.dialect.event(announce.event, announce.left);
-    }
-
-    /// Hashes of a scrape that are answered: as configured, as many as fit.
-    fn scrape_limit(&self, family: AddressFamily) -> usize {
-        let room = self.max_packet_bytes[family.index()] - udp::SCRAPE_HEADER_BYTES;
-        self.max_scrape_hashes.min(room / udp::SCRAPE_ENTRY_BYTES)
     }
 }
 

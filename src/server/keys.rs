@@ -59,7 +59,7 @@ macro_rules! section {
 
 section!(
     settle_root, ROOT, Config, "",
-    live: [announce_interval, min_announce_interval],
+    live: [announce_interval, min_announce_interval, announce_interval_spread, dialect],
     restart: [metrics_addr, shards],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
@@ -71,7 +71,7 @@ section!(
     live: [
         read_timeout, write_timeout, enable_keepalive, idle_timeout, announce_routes,
         scrape_routes, allow_ip_spoofing, real_ip_header, max_numwant, default_numwant,
-        max_scrape_infohashes, max_connections, max_request_bytes, external_ip
+        max_scrape_infohashes, max_connections, max_request_bytes, external_ip, redirect_url
     ],
     restart: [addr],
     no_effect: [enable_request_timing],
@@ -180,6 +180,14 @@ mod tests {
 
     /// Another value for each key that a reload changes.
     const OTHER: &[(&str, &str)] = &[
+        ("announce_interval_spread", "announce_interval_spread: 5s"),
+        // Without the limits that come with it.
+        (
+            "dialect",
+            "dialect: opentracker\n\
+             http: {max_numwant: 100, max_scrape_infohashes: 50}\n\
+             udp: {max_numwant: 100, max_scrape_infohashes: 50}",
+        ),
         ("announce_interval", "announce_interval: 20m"),
         ("min_announce_interval", "min_announce_interval: 10m"),
         ("http.read_timeout", "http: {read_timeout: 1s}"),
@@ -199,6 +207,7 @@ mod tests {
         ("http.max_connections", "http: {max_connections: 7}"),
         ("http.max_request_bytes", "http: {max_request_bytes: 4096}"),
         ("http.external_ip", "http: {external_ip: true}"),
+        ("http.redirect_url", "http: {redirect_url: x}"),
         ("udp.max_clock_skew", "udp: {max_clock_skew: 40s}"),
         (
             "udp.private_key",
@@ -253,7 +262,8 @@ mod tests {
     fn config(text: &str) -> Config {
         let mut whole = text.to_owned();
         for frontend in ["http", "udp"] {
-            if !text.starts_with(&format!("{frontend}:")) {
+            let section = format!("{frontend}:");
+            if !text.lines().any(|line| line.starts_with(&section)) {
                 whole += &format!("\n{frontend}: {{}}");
             }
         }

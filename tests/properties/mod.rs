@@ -8,4 +8,5 @@
 
 pub mod bencode;
 pub mod http;
+pub mod opentracker;
 pub mod udp;

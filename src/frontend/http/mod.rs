@@ -12,6 +12,9 @@
 mod connection;
 mod reload;
 mod request;
+mod token;
+
+pub use token::ConnectionToken;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
@@ -81,31 +84,6 @@ pub struct HttpSettings {
     pub external_ip: bool,
     /// Where `GET /` leads; empty for a page of ours.
     pub redirect_url: String,
-}
-
-/// Names a connection: its place, and which of the place's tenants it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionToken {
-    place: u32,
-    generation: u32,
-}
-
-impl ConnectionToken {
-    /// The token as the reactor carries it, below 2⁶²: the generation loses
-    /// its two upper bits.
-    #[must_use]
-    pub const fn to_bits(self) -> u64 {
-        ((self.generation as u64 & 0x3fff_ffff) << 32) | self.place as u64
-    }
-
-    /// The token back from the reactor.
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            place: bits as u32,
-            generation: (bits >> 32) as u32 & 0x3fff_ffff,
-        }
-    }
 }
 
 /// What a turn of the loop lends to the frontend.
@@ -458,7 +436,7 @@ impl HttpFrontend {
                 max_head_bytes: self.settings.max_request_bytes,
                 real_ip_header: self.settings.real_ip_header.as_deref(),
             };
-            match wire::parse_head(&input[used..], &options) {
+            match self.settings.dialect.parse_head(&input[used..], &options) {
                 Ok(HeadStatus::Partial) => break,
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;
@@ -469,8 +447,10 @@ impl HttpFrontend {
                     self.stats.request(Protocol::Http, Action::Other, family);
                     self.stats
                         .reply(Protocol::Http, Action::Other, family, Outcome::Error);
-                    let dialect = self.settings.dialect;
-                    dialect.write_status(&mut self.out, error.status(), false, false);
+                    let (status, out) = (error.status(), &mut self.out);
+                    self.settings
+                        .dialect
+                        .write_status(out, status, false, false);
                     self.connections[at].last = true;
                 }
             }

@@ -3,8 +3,8 @@
 
 use super::opentracker;
 use super::{
-    AnnounceQuery, AnnounceReply, Failure, Head, NumWantLimits, OpenResponse, RouteKind, Routes,
-    Status, announce, reply, scrape,
+    AnnounceQuery, AnnounceReply, Failure, Head, HeadError, HeadOptions, HeadStatus, NumWantLimits,
+    OpenResponse, RouteKind, Routes, Status, announce, head, reply, scrape,
 };
 use crate::bittorrent::{AddressFamily, Event, InfoHash, ScrapeCounts};
 use crate::protocol::Dialect;
@@ -40,6 +40,25 @@ impl From<Failure> for Rejection {
 }
 
 impl Dialect {
+    /// Reads the head of the first request in `buffer`; see
+    /// [`super::parse_head`].
+    ///
+    /// # Errors
+    /// See [`HeadError`]. The connection cannot be used any more.
+    #[inline]
+    pub fn parse_head<'a>(
+        self,
+        buffer: &'a [u8],
+        options: &HeadOptions<'_>,
+    ) -> Result<HeadStatus<'a>, HeadError> {
+        match head::parse_head(buffer, options) {
+            Err(HeadError::Malformed) if self == Self::Opentracker => {
+                opentracker::parse_head(buffer, options)
+            }
+            result => result,
+        }
+    }
+
     /// Where a request leads. The configured routes always count first.
     #[must_use]
     pub fn route(self, routes: &Routes, head: &Head<'_>) -> Route {

@@ -76,6 +76,24 @@ pub struct Head<'a> {
     pub authorization: Option<&'a [u8]>,
 }
 
+impl Head<'_> {
+    /// A `GET` by somebody of whom nothing is known and nothing expected.
+    pub(super) const fn of_strangers() -> Self {
+        Self {
+            head_len: 0,
+            method: Method::Get,
+            path: "/",
+            query: b"",
+            has_query: false,
+            version_minor: 0,
+            keep_alive: false,
+            has_body: false,
+            real_ip: None,
+            authorization: None,
+        }
+    }
+}
+
 /// Why a head cannot be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {

@@ -13,7 +13,10 @@
 
 use super::dialect::{Rejection, Route};
 use super::reply::{self, AnnounceReply, OpenResponse, Status};
-use super::{AnnounceQuery, ClaimedAddresses, Head, NumWantLimits, percent};
+use super::{
+    AnnounceQuery, ClaimedAddresses, Head, HeadError, HeadOptions, HeadStatus, NumWantLimits,
+    percent,
+};
 use crate::bittorrent::{AddressFamily, Event, InfoHash, PeerId, ScrapeCounts};
 use crate::protocol::Dialect;
 use crate::protocol::bencode::Writer;
@@ -23,6 +26,54 @@ const NO_INFO_HASH: &str =
     "Your client forgot to send your torrent's info_hash. Please upgrade your client.";
 
 const INVALID: Rejection = Rejection::Status(Status::BadRequest);
+
+/// Reads a head that is no HTTP, of which opentracker looks at the first line
+/// only: without a version, with a space before the `?`, with headers that are
+/// none. The connection is not used again, since nobody knows what such a
+/// client means by it.
+pub(super) fn parse_head<'a>(
+    buffer: &'a [u8],
+    options: &HeadOptions<'_>,
+) -> Result<HeadStatus<'a>, HeadError> {
+    let Some(head_len) = head_len(buffer) else {
+        return match buffer.len() < options.max_head_bytes {
+            true => Ok(HeadStatus::Partial),
+            false => Err(HeadError::TooLarge),
+        };
+    };
+    if head_len > options.max_head_bytes {
+        return Err(HeadError::TooLarge);
+    }
+    let line = buffer.split(|&byte| byte == b'\n').next();
+    let target = line.and_then(|line| line.trim_ascii_end().strip_prefix(b"GET "));
+    let target = target.and_then(|target| std::str::from_utf8(target).ok());
+    let target = target.filter(|target| target.starts_with('/'));
+    let target = target.ok_or(HeadError::Malformed)?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let first_word = |text: &'a str| text.split(' ').next().unwrap_or_default();
+    Ok(HeadStatus::Complete(Head {
+        head_len,
+        path: first_word(path),
+        query: query.map_or("", first_word).as_bytes(),
+        has_query: query.is_some(),
+        ..Head::of_strangers()
+    }))
+}
+
+/// Bytes up to behind the first empty line.
+fn head_len(buffer: &[u8]) -> Option<usize> {
+    let ends = |end: &[u8]| {
+        let at = buffer.windows(end.len()).position(|part| part == end)?;
+        Some(at.saturating_add(end.len()))
+    };
+    match (ends(b"\n\r\n"), ends(b"\n\n")) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
 
 /// Where a path leads that no configured route names.
 pub(super) fn route(path: &str, has_query: bool) -> Route {
@@ -58,13 +109,12 @@ pub(super) fn parse_announce<'a>(
     head: &Head<'a>,
     limits: NumWantLimits,
 ) -> Result<AnnounceQuery<'a>, Rejection> {
-    let mut info_hash = None;
+    let (mut info_hash, mut left) = (None, None);
     let mut announce = AnnounceQuery {
         info_hash: InfoHash([0; 20]),
         peer_id: PeerId([0; 20]),
         port: 0,
-        // Not known is not nothing: a leecher.
-        left: 1,
+        left: 0,
         downloaded: 0,
         uploaded: 0,
         event: Event::None,
@@ -79,14 +129,23 @@ pub(super) fn parse_announce<'a>(
             b"info_hash" => info_hash = Some(InfoHash(twenty_bytes(value)?)),
             b"peer_id" => announce.peer_id = PeerId(twenty_bytes(value)?),
             b"port" => {
-                let port = number(value)?.ok_or(INVALID)?;
+                // Below 0 there is none, as without the parameter.
+                let port = number(value)?.ok_or(INVALID)?.max(0);
                 announce.port = u16::try_from(port).map_err(|_| INVALID)?;
             }
-            // What is no number stands for nothing.
-            b"left" => announce.left = number(value)?.unwrap_or(0).unsigned_abs(),
+            b"left" => {
+                // What is no number stands for nothing.
+                let amount = number(value)?.unwrap_or(0).unsigned_abs();
+                left = left.filter(|&left| left == 0).or(Some(amount));
+            }
             b"downloaded" => announce.downloaded = amount(value),
             b"uploaded" => announce.uploaded = amount(value),
-            b"event" => announce.event = event(value)?,
+            b"event" => {
+                let event = event(value)?;
+                if weight(event) >= weight(announce.event) {
+                    announce.event = event;
+                }
+            }
             b"numwant" => announce.num_want = limits.clamp(Some(number(value)?.ok_or(INVALID)?)),
             b"compact" | b"compact6" if number(value)?.is_none_or(|number| number == 0) => {
                 return Err(INVALID);
@@ -97,6 +156,8 @@ pub(super) fn parse_announce<'a>(
         Ok(())
     })?;
     announce.info_hash = info_hash.ok_or(Rejection::Failure(NO_INFO_HASH))?;
+    // Not known is not nothing: a leecher.
+    announce.left = left.unwrap_or(1);
     announce.event = Dialect::Opentracker.event(announce.event, announce.left);
     Ok(announce)
 }
@@ -159,29 +220,26 @@ fn twenty_bytes(value: &[u8]) -> Result<[u8; 20], Rejection> {
 /// ones stand for all that are larger.
 fn number(value: &[u8]) -> Result<Option<i64>, Rejection> {
     check(value)?;
-    let mut buffer = [0; 32];
-    let text = match percent::decode_into(value, &mut buffer) {
-        Ok(Some(text)) if !text.is_empty() => &*text,
-        Ok(None) => return Ok(None),
-        _ => return Err(INVALID),
-    };
-    let (is_negative, digits) = match text.split_first() {
-        Some((b'-', digits)) => (true, digits),
-        _ => (false, text),
-    };
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return Ok(None);
+    if value.is_empty() {
+        return Err(INVALID);
     }
-    let number = digits.iter().fold(0i64, |number, digit| {
-        let digit = i64::from(digit.wrapping_sub(b'0'));
-        number.saturating_mul(10).saturating_add(digit)
-    });
+    let (mut is_number, mut is_negative, mut number) = (true, false, 0i64);
+    for (at, byte) in percent::decode(value).enumerate() {
+        match byte.map_err(|_| INVALID)? {
+            b'-' if at == 0 => is_negative = true,
+            digit @ b'0'..=b'9' => {
+                let digit = i64::from(digit.wrapping_sub(b'0'));
+                number = number.saturating_mul(10).saturating_add(digit);
+            }
+            _ => is_number = false,
+        }
+    }
     let number = if is_negative {
         number.saturating_neg()
     } else {
         number
     };
-    Ok(Some(number))
+    Ok(is_number.then_some(number))
 }
 
 /// A number that opentracker does not read.
@@ -201,6 +259,15 @@ fn event(value: &[u8]) -> Result<Event, Rejection> {
         Some(b"paused") => Event::Paused,
         _ => Event::None,
     })
+}
+
+/// Of several events the weightiest counts.
+const fn weight(event: Event) -> u8 {
+    match event {
+        Event::Stopped => 2,
+        Event::Completed => 1,
+        Event::None | Event::Started | Event::Paused => 0,
+    }
 }
 
 /// Refuses a value with a byte that values cannot have.
@@ -256,7 +323,9 @@ pub(super) fn begin_response(out: &mut Vec<u8>) -> OpenResponse {
 pub(super) fn write_status(out: &mut Vec<u8>, status: Status) {
     let line = match status {
         Status::NotFound | Status::Found | Status::Ok => status.line(),
-        Status::InternalServerError | Status::ServiceUnavailable => "500 Internal Server Error",
+        Status::HeaderFieldsTooLarge | Status::InternalServerError | Status::ServiceUnavailable => {
+            "500 Internal Server Error"
+        }
         _ => "400 Invalid Request",
     };
     write_page(out, line);
@@ -363,3 +432,6 @@ fn write_length(out: &mut Vec<u8>, length: usize) {
         &mut buffer,
     ));
 }
+
+#[cfg(test)]
+mod tests;
