@@ -5,6 +5,7 @@
 //! uses only those below it; `tests/tidy.rs` holds this):
 //!
 //! ```text
+//! e2e         checks a running tracker, as two clients would
 //! server      builds the mesh, starts shards and control; stops in reverse
 //! control     signals, metrics endpoint, reload
 //! frontend    udp, http: bytes <-> requests on one transport
@@ -22,6 +23,7 @@
 pub mod bittorrent;
 pub mod config;
 pub mod control;
+pub mod e2e;
 pub mod frontend;
 pub mod hook;
 pub mod opentracker;

@@ -1,18 +1,20 @@
 //! The `karuta` program: parses the command line and hands over to the library.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use karuta::config::Config;
 use karuta::control::logging;
+use karuta::e2e;
 use karuta::opentracker::{self, Asked, Start};
 use karuta::server::ConfigSource;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// A BitTorrent tracker. Without a file it runs with its built-in defaults.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = false)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -66,9 +68,35 @@ enum Command {
         #[arg(long)]
         unprivileged: bool,
     },
+
+    /// Check a running tracker: two peers announce, and must find each other
+    E2e(E2eArguments),
 }
 
-/// The program could not start.
+#[derive(Args)]
+struct E2eArguments {
+    /// Where to announce over HTTP or HTTPS; "" leaves it out
+    #[arg(long, value_name = "URL", default_value = e2e::DEFAULT_HTTP)]
+    httpaddr: String,
+
+    /// Where to announce over UDP; "" leaves it out
+    #[arg(long, value_name = "URL", default_value = e2e::DEFAULT_UDP)]
+    udpaddr: String,
+
+    /// How long to wait between the two announces
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    delay: Duration,
+
+    /// How long an answer may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// Do not verify the certificate of an https:// URL
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// The program could not start, or a check failed.
 const CANNOT_START: u8 = 1;
 
 /// The command line or the configuration is wrong.
@@ -76,6 +104,10 @@ const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    refuse_what_contradicts(&arguments);
+    if let Some(Command::E2e(arguments)) = &arguments.command {
+        return check_running(arguments);
+    }
     let (config, remarks) = match find_config(&arguments) {
         Ok(Found::Config(config, remarks)) => (*config, remarks),
         Ok(Found::Text(text)) => {
@@ -112,6 +144,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ends the process if options stand before a command that they say nothing to.
+fn refuse_what_contradicts(arguments: &Arguments) {
+    let Some(command) = &arguments.command else {
+        return;
+    };
+    let runs = matches!(command, Command::Opentracker { .. });
+    for (is_given, option) in [
+        (arguments.config.is_some(), "--config"),
+        (arguments.opentracker.is_some(), "--opentracker"),
+        (arguments.check && !runs, "--check"),
+    ] {
+        if is_given {
+            let message = format!("{option} cannot be used with this command");
+            let mut command = Arguments::command();
+            command.error(ErrorKind::ArgumentConflict, message).exit();
+        }
+    }
+}
+
 /// What the command line comes to.
 enum Found {
     /// To run with this, after these warnings.
@@ -134,7 +185,7 @@ fn find_config(arguments: &Arguments) -> Result<Found, String> {
         Some(Command::ImportOpentracker { file, unprivileged }) => {
             (opentracker::read_file(file)?, shown(file), !unprivileged)
         }
-        None => match (&arguments.opentracker, &arguments.config) {
+        Some(Command::E2e(_)) | None => match (&arguments.opentracker, &arguments.config) {
             (Some(file), _) => (opentracker::read_file(file)?, shown(file), root),
             (None, Some(file)) => return load(Config::load(file)),
             (None, None) => return load(Ok::<_, String>(Config::default())),
@@ -165,6 +216,30 @@ fn shown(path: &Path) -> String {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Checks a tracker that runs somewhere.
+fn check_running(arguments: &E2eArguments) -> ExitCode {
+    let mut check = match e2e::Check::new(&arguments.httpaddr, &arguments.udpaddr) {
+        Ok(check) => check,
+        Err(error) => {
+            say(std::io::stderr(), &format!("error: {error}\n"));
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    check.delay = arguments.delay;
+    check.timeout = arguments.timeout;
+    check.insecure = arguments.insecure;
+    let mut random = [0; 32];
+    if let Err(error) = getrandom::fill(&mut random) {
+        let text = format!("karuta: the system gives no random numbers: {error}\n");
+        say(std::io::stderr(), &text);
+        return ExitCode::from(CANNOT_START);
+    }
+    match check.run(random, |line| say(std::io::stdout(), &format!("{line}\n"))) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(CANNOT_START),
+    }
 }
 
 /// Writes a text, and minds less than `print!` if nobody is there to read it.

@@ -184,7 +184,8 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             announce_interval_spread, dialect, metrics_addr, shards, http, udp, storage, prehooks, posthooks",
+             announce_interval_spread, dialect, metrics_addr, shards, \
+             user, group, chroot, http, udp, storage, prehooks, posthooks",
         ),
     ]);
 }
@@ -539,4 +540,31 @@ fn no_damage_to_a_file_panics() {
             }
         }
     }
+}
+
+#[test]
+fn who_the_tracker_becomes_is_read_and_checked() {
+    let config = parse("udp: {}\nuser: _karuta\ngroup: '1000'\nchroot: /srv/karuta\n");
+    assert_eq!(config.user, "_karuta");
+    assert_eq!(config.group, "1000");
+    assert_eq!(config.chroot, "/srv/karuta");
+    assert_eq!(parse(&config.to_yaml()), config);
+    refuse_all(&[
+        (
+            "udp: {}\nuser: 1000\n",
+            "f:2:7: user: wants a text, not a number; put it in quotes",
+        ),
+        (
+            "udp: {}\nuser: a:b\n",
+            "f:2:7: user: \"a:b\" is no name of a user",
+        ),
+        (
+            "udp: {}\ngroup: x\n",
+            "f:2:8: group: is set without user; name the user too",
+        ),
+        (
+            "udp: {}\nchroot: srv\n",
+            "f:2:9: chroot: \"srv\" does not begin with \"/\"; name the whole path",
+        ),
+    ]);
 }

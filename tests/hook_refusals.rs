@@ -324,10 +324,7 @@ fn fifos_change_the_running_list() {
     bench.tracker.reread_lists();
     bench.until("the file", |bench| served(bench, 1) && !served(bench, 2));
     // New hooks take the FIFOs over.
-    bench
-        .tracker
-        .reload(&Bench::config(&hooks))
-        .expect("valid");
+    bench.tracker.reload(&Bench::config(&hooks)).expect("valid");
     write(&add, &line(4));
     bench.until("the addition", |bench| served(bench, 4));
     bench.tracker.stop().expect("stops");

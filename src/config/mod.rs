@@ -20,6 +20,7 @@ mod address;
 mod duration;
 mod error;
 mod hooks;
+mod identity;
 mod locate;
 mod reader;
 mod rules;

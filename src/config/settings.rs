@@ -37,6 +37,14 @@ pub struct Config {
     /// How many shards (executors, each on a core of its own) to run. 0 to
     /// 1024, default 0: one per core the process may use.
     pub shards: usize,
+    /// The user, by name or number, that a process started as root becomes
+    /// once its sockets are bound. Default empty: it stays who it is.
+    pub user: String,
+    /// The group that it becomes with it. Default empty: the user's own.
+    pub group: String,
+    /// The directory that becomes its root at the same time; an absolute path.
+    /// Paths in this file are then below it. Default empty: none.
+    pub chroot: String,
     /// The HTTP frontend; `None` (the section is omitted or empty) means off.
     pub http: Option<HttpConfig>,
     /// The UDP frontend; `None` (the section is omitted or empty) means off.
@@ -275,6 +283,9 @@ impl Config {
             dialect: Dialect::Karuta,
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
+            user: String::new(),
+            group: String::new(),
+            chroot: String::new(),
             http: None,
             udp: None,
             storage: StorageConfig::default(),

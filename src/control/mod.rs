@@ -8,4 +8,5 @@ pub mod logging;
 pub mod metrics;
 pub mod metrics_server;
 pub mod reloads;
+pub mod service_manager;
 pub mod signals;

@@ -352,6 +352,7 @@ impl Worker {
     }
 
     fn tick(&mut self, now: &Now, since: Duration) {
+        self.shard.stats().ticks.add(1);
         self.shard.tick_hooks(now.seconds, now.into());
         let before = self.clock.elapsed();
         let report = self.shard.tick(now.seconds, since.as_millis() as u64);

@@ -491,8 +491,6 @@ fn quoted(text: &str) -> String {
 /// are left out, and that is said. (`import_knows_what_the_reader_knows` fails
 /// when one of them can go.)
 const NOT_YET: &[(&str, &str)] = &[
-    ("user", "start karuta as the user it is to be"),
-    ("chroot", "start karuta inside of it"),
     ("opentracker_state_file", "download counts begin at 0"),
     ("http.trusted_proxies", "peers get the address of the proxy"),
     ("http.stats_path", "/stats is answered 404"),

@@ -60,7 +60,7 @@ macro_rules! section {
 section!(
     settle_root, ROOT, Config, "",
     live: [announce_interval, min_announce_interval, announce_interval_spread, dialect],
-    restart: [metrics_addr, shards],
+    restart: [metrics_addr, shards, user, group, chroot],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
     apart: [http, udp, storage, prehooks, posthooks, notices],

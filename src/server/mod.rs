@@ -6,6 +6,7 @@
 //! names sockets by the order in which their group was bound.
 
 mod keys;
+mod privileges;
 mod reload;
 mod settings;
 mod sockets;
@@ -14,6 +15,7 @@ use crate::config::Config;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::reloads::Reloads;
+use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::HeldSignals;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
@@ -99,6 +101,7 @@ impl Tracker {
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
         let metrics_listeners = bind_metrics(config)?;
+        privileges::give_up(config)?;
 
         let bells = (0..shards)
             .map(|_| Bell::new().map(Arc::new))
@@ -438,16 +441,25 @@ fn start_shard(
 pub fn run(config: &Config, source: Option<ConfigSource>) -> Result<(), StartError> {
     let deaf = |error| StartError(format!("cannot listen for signals: {error}"));
     let signals = HeldSignals::hold().map_err(deaf)?;
+    // In reach only until the root directory is given up.
+    let manager = Arc::new(ServiceManager::of_environment());
     let tracker = Tracker::start(config)?;
     let stopper = tracker.stopper();
-    let orders =
-        Orders::start(tracker.reloader(), source).map_err(|error| out_of("threads", &error))?;
+    let orders = Orders::start(tracker.reloader(), source, manager.clone())
+        .map_err(|error| out_of("threads", &error))?;
+    let told = manager.clone();
+    let stop = move || {
+        told.stopping();
+        stopper.stop();
+    };
     let signals = signals
-        .listen(move || stopper.stop(), move || orders.reload())
+        .listen(stop, move || orders.reload())
         .map_err(deaf)?;
+    let attendant = Attendant::start(manager, tracker.stats.clone())
+        .map_err(|error| out_of("threads", &error))?;
     tracker.report();
     let result = tracker.wait();
-    drop(signals);
+    drop((signals, attendant));
     if result.is_ok() {
         log::info!("stopped");
     }

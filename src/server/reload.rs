@@ -19,6 +19,7 @@ use super::settings::Settings;
 use crate::config::{Config, HookConfig};
 use crate::control::background::Background;
 use crate::control::reloads::Reloads;
+use crate::control::service_manager::ServiceManager;
 use crate::frontend::update::ShardUpdate;
 use crate::hook::Plan;
 use crate::runtime::clock::Clock;
@@ -251,14 +252,21 @@ pub(super) struct Orders(Sender<()>);
 
 impl Orders {
     /// Starts the thread. It ends after the orders are dropped; nobody waits
-    /// for that, since it may be reading a long list.
-    pub fn start(reloader: Reloader, source: Option<ConfigSource>) -> io::Result<Self> {
+    /// for that, since it may be reading a long list. The service manager is
+    /// told when a reload begins and ends.
+    pub fn start(
+        reloader: Reloader,
+        source: Option<ConfigSource>,
+        manager: Arc<ServiceManager>,
+    ) -> io::Result<Self> {
         let (orders, ordered) = bounded(1);
         thread::Builder::new()
             .name("reload".to_owned())
             .spawn(move || {
                 while ordered.recv().is_ok() {
+                    manager.reloading();
                     reloader.reload_from(source.as_ref());
+                    manager.ready();
                 }
             })?;
         Ok(Self(orders))
@@ -296,7 +304,12 @@ mod tests {
                 Err("f: not now".to_owned())
             }),
         };
-        let orders = Orders::start(tracker.reloader(), Some(source)).expect("starts");
+        let orders = Orders::start(
+            tracker.reloader(),
+            Some(source),
+            Arc::new(ServiceManager::none()),
+        )
+        .expect("starts");
         orders.reload();
         began.recv().expect("the first");
         for _ in 0..100 {

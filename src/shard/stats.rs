@@ -51,6 +51,8 @@ pub struct ShardStats {
     pub lane_depth_max: Gauge,
     /// Bells that this shard rang to wake another.
     pub wakeups: Counter,
+    /// Ticks of the shard's loop since the start: it is alive while they grow.
+    pub ticks: Counter,
     /// Its sweeps for expired peers.
     pub sweep: SweepStats,
 }

@@ -53,7 +53,7 @@ impl Site {
     fn config(&self, name: &str, address: SocketAddr) -> PathBuf {
         let path = self.0.path().join(name);
         let text = format!(
-            "listen.tcp_udp {address}\naccess.whitelist {}/list\n\
+            "listen.tcp_udp {address}\naccess.whitelist list\ntracker.rootdir {}\n\
              access.stats 127.0.1.1\ntracker.user nobody\ntracker.redirect_url https://tracker.example.org/\n",
             self.0.path().display()
         );

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub mod program;
+
 use karuta::bittorrent::AddressFamily;
 use karuta::config::{Config, HttpConfig, UdpConfig};
 use karuta::protocol::bencode;
