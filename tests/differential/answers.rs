@@ -85,6 +85,13 @@ impl Answer {
             assert_eq!(length.parse(), Ok(body.len()), "{}", bytes.escape_ascii());
             "right".clone_into(length);
         }
+        let chunked = ("Transfer-Encoding".to_owned(), "chunked".to_owned());
+        let whole = if headers.contains(&chunked) {
+            joined(body)
+        } else {
+            body.to_vec()
+        };
+        let body = &whole;
         let body = match Reader(body).dictionary() {
             Some(fields) => Body::Dictionary(tidied(fields)),
             None => Body::Text(String::from_utf8_lossy(body).into_owned()),
@@ -253,6 +260,27 @@ pub const PEERS_OF_SEEDER: &str = "peers of a seeder";
 /// Only they have the key `peers`, and no peer there.
 pub const NO_PEERS: &str = "empty peers";
 
+/// The body that was sent in these chunks (RFC 9112, 7.1).
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks
+            .windows(2)
+            .position(|window| window == b"\r\n")
+            .expect("a length");
+        let digits = std::str::from_utf8(&chunks[..end]).expect("digits");
+        let length = usize::from_str_radix(digits, 16).expect("a number");
+        chunks = &chunks[end + 2..];
+        body.extend(&chunks[..length]);
+        assert_eq!(chunks[length..length + 2], *b"\r\n");
+        chunks = &chunks[length + 2..];
+        if length == 0 {
+            assert!(chunks.is_empty());
+            return body;
+        }
+    }
+}
+
 /// Takes out what is random, once it is checked.
 fn tidied(mut fields: Vec<(String, Value)>) -> Vec<(String, Value)> {
     let mut interval = None;
@@ -266,6 +294,12 @@ fn tidied(mut fields: Vec<(String, Value)>) -> Vec<(String, Value)> {
             ("min interval", Value::Number(seconds)) => {
                 assert_eq!(Some(*seconds), interval.map(|interval| interval / 2));
                 *value = Value::Number(0);
+            }
+            // In a full scrape in no order.
+            ("files", Value::Dictionary(files)) => {
+                let mut files = files.clone();
+                files.sort_by(|one, other| one.0.cmp(&other.0));
+                *value = Value::Dictionary(files);
             }
             ("peers" | "peers6", Value::Text(bytes)) => {
                 let size = if key == "peers" { 6 } else { 18 };

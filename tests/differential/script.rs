@@ -1,8 +1,8 @@
 //! What both trackers are asked, in its order.
 
 use super::differences::{
-    HALF_A_HASH, LATE_COMPLETED, NEGATIVE_PORT, NO_PORT, NO_VERSION, REFUSED_DATAGRAM,
-    SHORT_WITH_WRONG_ID,
+    FULL_SCRAPE, HALF_A_HASH, LATE_COMPLETED, LEFT_BEHIND, NEGATIVE_PORT, NO_PORT, NO_VERSION,
+    REFUSED_DATAGRAM, SHORT_WITH_WRONG_ID, STATISTICS_HEAD, STATISTICS_WITH_HASH,
 };
 use super::trackers::{LISTED, hash};
 
@@ -44,13 +44,12 @@ pub fn script() -> Vec<Step> {
     for (at, event) in events.into_iter().enumerate() {
         lives(&mut steps, 10 + at as u8, event);
     }
-    late_completion(&mut steps);
+    oddities(&mut steps);
     crowd(&mut steps);
     http_scrapes(&mut steps);
     malformed_http(&mut steps);
     udp(&mut steps);
     malformed_udp(&mut steps);
-    statistics(&mut steps);
     steps.0
 }
 
@@ -262,14 +261,18 @@ fn lives(steps: &mut Steps, at: u8, event: &str) {
     }
 }
 
-/// One that seeds before it says that it has completed.
-fn late_completion(steps: &mut Steps) {
+/// One that seeds before it says that it has completed, and one that was the
+/// only one.
+fn oddities(steps: &mut Steps) {
     steps.announce(1, 20, "&port=7001&left=0");
     for _ in 0..2 {
         let step = steps.announce(1, 20, "&port=7001&left=0&event=completed");
         step.difference = Some(LATE_COMPLETED);
     }
     steps.scrape(20).difference = Some(LATE_COMPLETED);
+    steps.announce(1, 21, "&port=7001&left=1");
+    steps.announce(1, 21, "&port=7001&left=1&event=stopped");
+    steps.scrape(21).difference = Some(LEFT_BEHIND);
 }
 
 /// More peers than one reply has.
@@ -321,7 +324,7 @@ fn http_scrapes(steps: &mut Steps) {
 
 /// So many torrents, known and unknown ones.
 fn some(count: u8) -> Vec<u8> {
-    let known = [0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 30, 199, 198, UNLISTED];
+    let known = [0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 30, 198, 197, UNLISTED];
     known.into_iter().cycle().take(count.into()).collect()
 }
 
@@ -463,8 +466,22 @@ fn malformed_udp(steps: &mut Steps) {
         .difference = Some(HALF_A_HASH);
 }
 
-/// `/stats`, where what it says does not depend on time.
-fn statistics(steps: &mut Steps) {
+/// A few swarms without anything odd, and what statistics say of them, as far
+/// as it does not depend on time.
+pub fn statistics() -> Vec<Step> {
+    let mut steps = Steps(Vec::new());
+    for torrent in 0..12 {
+        for peer in 0..=torrent {
+            let seeds = peer % 2 == 0;
+            let event = if seeds { "0&event=completed" } else { "1" };
+            let more = format!("&port={}&left={event}", 7000 + u16::from(peer));
+            steps.announce(1 + peer, torrent, &more);
+        }
+    }
+    // One that was not stored, one that has gone, and one that nobody counts.
+    steps.announce(1, UNLISTED, "&port=7000&left=0");
+    steps.announce(1, 5, "&port=7000&left=0&event=stopped");
+    steps.scrape(3);
     for query in [
         "",
         "?",
@@ -475,13 +492,23 @@ fn statistics(steps: &mut Steps) {
         "?mode=nonsense",
         "?mode=",
         "?x=y",
-        "?mode=peer&info_hash=x",
-        "?mode=tpbs&format=txt",
-        "?mode=tpbs&format=txtp",
-        "?mode=tpbs&format=url",
-        "?mode=tpbs&format=ben",
+        "?mode=%70eer",
+        "?mode=peer&mode=torr",
+        "?format=txt",
+        "?mode=renew",
+        "?mode=s24s",
         "?mode=tpbs&format=nonsense",
     ] {
-        steps.get(1, &format!("/stats{query}"));
+        steps.get(1, &format!("/stats{query}")).difference = Some(STATISTICS_HEAD);
     }
+    let step = steps.get(1, "/stats?mode=peer&info_hash=x");
+    step.difference = Some(STATISTICS_WITH_HASH);
+    for path in ["/stats/", "/stats.php", "/statsx"] {
+        steps.get(1, path);
+    }
+    // Not allowed.
+    steps.get(2, "/stats");
+    steps.get(2, "/stats?mode=everything");
+    steps.get(1, "/scrape").difference = Some(FULL_SCRAPE);
+    steps.0
 }

@@ -1,7 +1,7 @@
 //! The two trackers as processes, and how they are asked.
 
 use super::answers::Answer;
-use super::script::{Request, Step};
+use super::script::{Request, Step, percent};
 use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -119,7 +119,27 @@ impl Tracker {
                 }
                 std::thread::yield_now();
             }
+            tracker.wait_for_list(deadline);
             return tracker;
+        }
+    }
+
+    /// opentracker reads its list after it has begun to answer. The peer that
+    /// finds out stays in the last torrent of the list.
+    fn wait_for_list(&self, deadline: Instant) {
+        let hash = percent(&hash(LISTED - 1));
+        let target = format!("/announce?info_hash={hash}&port=1&left=1");
+        let request = format!("GET {target} HTTP/1.1\r\n\r\n");
+        loop {
+            let answer = self.http(1, request.as_bytes());
+            if answer.windows(8).any(|found| found == b"interval") {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{}: refuses its list",
+                self.address
+            );
         }
     }
 
