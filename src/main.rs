@@ -27,8 +27,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     opentracker: Option<PathBuf>,
 
-    /// In opentracker's place, refuse every torrent as long as no list is
-    /// named, as a whitelist build of it (Debian's) does
+    /// In opentracker's place, refuse every torrent without a whitelist, and
+    /// statistics without access.stats, as Debian's build of it does
     #[arg(long, global = true)]
     closed: bool,
 

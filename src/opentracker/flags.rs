@@ -37,8 +37,9 @@ Usage: karuta opentracker [flags]: runs as opentracker does with the same flags
   -v       say which version this is
   -h       say this
 
-Without a list every torrent is served; karuta --closed opentracker … refuses
-every one then, as a whitelist build of opentracker (Debian's) does.
+Without a list every torrent is served, and without access.stats everybody may
+read statistics. karuta --closed opentracker … refuses both then, as Debian's
+build of opentracker does.
 ";
 
 /// Reads the words behind `karuta opentracker`.

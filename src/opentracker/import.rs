@@ -4,8 +4,8 @@
 //! Constants that opentracker is compiled with (intervals, limits, timeouts)
 //! are keys here, so the text says what they are there.
 
+use super::page::{NOT_YET, Page, quoted};
 use super::parse::{DEFAULT_PORT, Directive, Network, Origin, Remark, Script, Setting};
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
@@ -15,9 +15,10 @@ pub struct Start {
     /// Started as root: opentracker then changes its root directory and its
     /// user. Otherwise it only changes its directory.
     pub privileged: bool,
-    /// Without a list, refuse every torrent, as a whitelist build of
-    /// opentracker does (Debian's), rather than serve all, as a build without
-    /// lists does.
+    /// What is not opened stays closed, as with the builds that distributions
+    /// make (Debian's): without a whitelist every torrent is refused, and
+    /// without `access.stats` nobody may read statistics. opentracker's own
+    /// defaults serve every torrent, and statistics to everybody.
     pub closed: bool,
     /// Where relative paths begin.
     pub directory: PathBuf,
@@ -66,6 +67,8 @@ struct Wanted {
     /// Whether `access.stats` was given at all: then only these may.
     stats_restricted: Given<()>,
     stats_networks: Vec<Network>,
+    /// Whether nobody may.
+    stats_closed: bool,
     stats_path: Given<String>,
     admins: Vec<(Network, Origin)>,
     proxies: Vec<Network>,
@@ -146,17 +149,8 @@ impl Importer<'_> {
         if self.wanted.tcp.is_empty() {
             self.forget_http();
         }
-        for (network, origin) in std::mem::take(&mut self.wanted.admins) {
-            if self.wanted.stats_restricted.is_some() {
-                self.wanted.stats_networks.push(network);
-            } else {
-                self.remark(origin, "everybody may read the statistics already");
-            }
-        }
-        if let Some((_, origin)) = self.wanted.stats_restricted.clone()
-            && self.wanted.stats_networks.is_empty()
-        {
-            self.remark(origin, "no network was understood, so nobody may");
+        if !self.wanted.tcp.is_empty() {
+            self.settle_statistics();
         }
         self.settle_lists();
         if !self.start.privileged
@@ -167,6 +161,35 @@ impl Importer<'_> {
                 "has no effect without root, as there: the tracker runs as who starts it",
             );
         }
+    }
+
+    /// Who may read statistics: builds of opentracker differ in it, too.
+    fn settle_statistics(&mut self) {
+        let given = self.wanted.stats_restricted.clone();
+        let restricted = given.is_some() || self.start.closed;
+        for (network, origin) in std::mem::take(&mut self.wanted.admins) {
+            if restricted {
+                self.wanted.stats_networks.push(network);
+            } else {
+                self.remark(origin, "everybody may read the statistics already");
+            }
+        }
+        let reason = match restricted {
+            true if !self.wanted.stats_networks.is_empty() => return,
+            true => {
+                self.wanted.stats_closed = true;
+                "no network may read the statistics, so they are not served"
+            }
+            false => {
+                "access.stats is not given: everybody may read the statistics. A build of \
+                 opentracker that restricts them, such as Debian's, serves them to nobody then; \
+                 start with --closed to keep that"
+            }
+        };
+        self.remarks.push(Remark {
+            origin: given.map(|(_, origin)| origin),
+            reason: reason.to_owned(),
+        });
     }
 
     /// What only HTTP can do cannot be had without it, as there.
@@ -347,7 +370,6 @@ impl Importer<'_> {
                 page.nested("real_ip_header", "", "X-Forwarded-For");
             }
         }
-        let nobody = wanted.stats_restricted.is_some() && wanted.stats_networks.is_empty();
         let (word, comment) = match &wanted.stats_path {
             Some((word, origin)) => (word.as_str(), origin.to_string()),
             None => (
@@ -355,16 +377,17 @@ impl Importer<'_> {
                 "Where opentracker serves its statistics.".to_owned(),
             ),
         };
-        if nobody {
+        if wanted.stats_closed {
             page.nested("stats_path", "Nobody may read statistics.", "");
         } else {
             page.nested("stats_path", &comment, word);
         }
-        if let Some((_, origin)) = &wanted.stats_restricted
-            && !nobody
-        {
-            let allowed = networks(&wanted.stats_networks);
-            page.nested_raw("stats_networks", &origin.to_string(), allowed);
+        if !wanted.stats_networks.is_empty() {
+            let comment = match &wanted.stats_restricted {
+                Some((_, origin)) => origin.to_string(),
+                None => "-A".to_owned(),
+            };
+            page.nested_raw("stats_networks", &comment, networks(&wanted.stats_networks));
         }
         page.nested_raw(
             "full_scrape",
@@ -469,114 +492,6 @@ fn networks(list: &[Network]) -> String {
         .map(|network| quoted(&network.to_string()))
         .collect();
     format!("[{}]", list.join(", "))
-}
-
-/// A text in YAML, whatever it holds.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            ' '..='~' => quoted.push(c),
-            c if c.is_alphanumeric() => quoted.push(c),
-            c => {
-                let _ = write!(quoted, "\\U{:08X}", u32::from(c));
-            }
-        }
-    }
-    quoted + "\""
-}
-
-/// Keys that the importer knows and the configuration does not have yet. They
-/// are left out, and that is said. (`import_knows_what_the_reader_knows` fails
-/// when one of them can go.)
-const NOT_YET: &[(&str, &str)] = &[
-    ("opentracker_state_file", "download counts begin at 0"),
-    ("http.trusted_proxies", "peers get the address of the proxy"),
-    ("http.stats_path", "/stats is answered 404"),
-    ("http.stats_networks", "there are no statistics to protect"),
-    ("http.full_scrape", "/scrape without a query is refused"),
-];
-
-/// The text in the making.
-#[derive(Default)]
-struct Page {
-    text: String,
-    section: String,
-    left_out: Vec<(String, &'static str)>,
-}
-
-impl Page {
-    fn root(&mut self, key: &str, comment: &str, value: String) {
-        self.entry(0, "", key, comment, value);
-    }
-
-    fn section(&mut self, name: &str, comment: &str) {
-        self.text.push('\n');
-        self.comment(0, comment);
-        self.line(&format!("{name}:"));
-        name.clone_into(&mut self.section);
-    }
-
-    fn nested(&mut self, key: &str, comment: &str, value: &str) {
-        self.nested_raw(key, comment, quoted(value));
-    }
-
-    fn nested_raw(&mut self, key: &str, comment: &str, value: String) {
-        let section = format!("{}.", self.section);
-        self.entry(2, &section, key, comment, value);
-    }
-
-    fn deep(&mut self, key: &str, comment: &str, value: &str) {
-        self.entry(4, "", key, comment, quoted(value));
-    }
-
-    fn entry(&mut self, indent: usize, section: &str, key: &str, comment: &str, value: String) {
-        let path = format!("{section}{key}");
-        if indent < 4
-            && let Some((_, reason)) = NOT_YET.iter().find(|(known, _)| *known == path)
-        {
-            self.left_out.push((path, reason));
-            return;
-        }
-        self.comment(indent, comment);
-        self.line(&format!("{:indent$}{key}: {value}", ""));
-    }
-
-    fn comment(&mut self, indent: usize, comment: &str) {
-        for line in comment.lines() {
-            self.line(&format!("{:indent$}# {}", "", one_line(line)));
-        }
-    }
-
-    fn line(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    /// The whole file, with what is not in it at its top.
-    fn finish(self, name: &str, remarks: &[Remark]) -> String {
-        let name = one_line(name);
-        let mut head = format!(
-            "# The configuration of karuta that stands for opentracker's: {name}\n\
-             # docs/replacing-opentracker.md says what differs; config.yaml explains the keys.\n"
-        );
-        if !remarks.is_empty() {
-            head.push_str("#\n# Not taken over, or not as there:\n");
-            for remark in remarks {
-                let _ = writeln!(head, "# - {}", one_line(&remark.to_string()));
-            }
-        }
-        format!("{head}\n{}", self.text)
-    }
-}
-
-/// Keeps a text that came from outside within its comment: YAML has more line
-/// breaks than one, and characters that it allows nowhere.
-fn one_line(text: &str) -> String {
-    let is_safe = |c: char| matches!(c, ' '..='~') || c.is_alphanumeric();
-    let keep = |c| if is_safe(c) { c } else { '?' };
-    text.chars().map(keep).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 
 mod flags;
 mod import;
+mod page;
 mod parse;
 
 pub use flags::{Asked, HELP};

@@ -1,5 +1,6 @@
 //! What opentracker's files and flags become.
 
+use super::super::page::one_line;
 use super::super::{Asked, read_flags};
 use super::*;
 use crate::config::Config;
@@ -242,12 +243,47 @@ fn lists_and_a_lack_of_them() {
     assert!(both.yaml.contains("knows only one kind of list"));
     let fifo = import_text("access.fifo_add /a", &start());
     assert!(hooks(&fifo).is_empty());
+    let (_, remarks) = read(&fifo);
     assert!(
-        fifo.remarks[0]
-            .to_string()
-            .contains("ot.conf:1: access.fifo_add: there is no list")
+        remarks.contains("ot.conf:1: access.fifo_add: there is no list"),
+        "{remarks}"
     );
     assert!(hooks(&import_text("access.fifo_add /a", &closed))[0].contains("fifo_add: /a"));
+}
+
+#[test]
+fn statistics_are_for_those_that_are_named() {
+    let closed = Start {
+        closed: true,
+        ..start()
+    };
+    for (text, start, expected) in [
+        ("", &start(), "everybody may read the statistics"),
+        ("", &closed, "no network may read the statistics"),
+        (
+            "access.stats x",
+            &start(),
+            "ot.conf:1: access.stats: no network may",
+        ),
+    ] {
+        let import = import_text(text, start);
+        let (_, remarks) = read(&import);
+        assert!(remarks.contains(expected), "{text}: {remarks}");
+        let is_served = import.yaml.contains("stats_path: \"stats\"");
+        let is_known = NOT_YET.iter().all(|(key, _)| *key != "http.stats_path");
+        assert_eq!(is_served, is_known && expected.starts_with("everybody"));
+    }
+    let (_, remarks) = read(&import_flags("-A 192.0.2.1", &start()));
+    assert!(
+        remarks.contains("-A 192.0.2.1: everybody may read"),
+        "{remarks}"
+    );
+    let import = import_flags("-A 192.0.2.1", &closed);
+    assert!(
+        !read(&import).1.contains("no network may read"),
+        "{}",
+        import.yaml
+    );
 }
 
 #[test]
