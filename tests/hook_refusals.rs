@@ -323,7 +323,8 @@ fn fifos_change_the_running_list() {
     // Back to the file.
     bench.tracker.reread_lists();
     bench.until("the file", |bench| served(bench, 1) && !served(bench, 2));
-    // New hooks take the FIFOs over.
+    // New hooks, for which the old ones leave the FIFOs.
+    let hooks = hooks.replace("format", "scrapes: true, format");
     bench.tracker.reload(&Bench::config(&hooks)).expect("valid");
     write(&add, &line(4));
     bench.until("the addition", |bench| served(bench, 4));

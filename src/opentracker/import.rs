@@ -174,6 +174,12 @@ impl Importer<'_> {
                 self.remark(origin, "everybody may read the statistics already");
             }
         }
+        if let Some((word, origin)) = self.wanted.stats_path.clone()
+            && let Some(reason) = never_reached(&word)
+        {
+            self.wanted.stats_closed = true;
+            return self.remark(origin, reason);
+        }
         let reason = match restricted {
             true if !self.wanted.stats_networks.is_empty() => return,
             true => {
@@ -452,6 +458,22 @@ impl Importer<'_> {
         if black.is_some() {
             list(page, "blacklist", black);
         }
+    }
+}
+
+/// Why opentracker never serves its statistics at this path, if so: it compares
+/// it with what follows the slashes, after it has looked for announces and
+/// scrapes.
+fn never_reached(word: &str) -> Option<&'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if word.starts_with('/') {
+        Some("begins with a slash, and is found by nobody, as there")
+    } else if word.starts_with('a') || word.starts_with("sc") {
+        Some("begins as an announce or a scrape does, and is taken for one, as there")
+    } else if !word.bytes().all(is_plain) {
+        Some("has characters that no path has; statistics are not served")
+    } else {
+        None
     }
 }
 

@@ -265,6 +265,9 @@ fn statistics_are_for_those_that_are_named() {
             &start(),
             "ot.conf:1: access.stats: no network may",
         ),
+        ("access.stats_path /x", &start(), "begins with a slash"),
+        ("access.stats_path scx", &start(), "begins as an announce"),
+        ("access.stats_path x y", &start(), "has characters"),
     ] {
         let import = import_text(text, start);
         let (_, remarks) = read(&import);
@@ -393,5 +396,71 @@ fn nothing_in_a_value_gets_out_of_it() {
         let options = &config.prehooks[0].options;
         let path = options.get("whitelist_file").and_then(|path| path.as_str());
         assert_eq!(path, Some(format!("/start/{value}").as_str()));
+    }
+}
+
+/// Whatever stands in the file, what comes out is a configuration.
+#[test]
+fn any_file_becomes_a_configuration() {
+    const KEYS: [&str; 16] = [
+        "listen.tcp_udp",
+        "listen.tcp",
+        "listen.udp",
+        "listen.udp.workers",
+        "access.whitelist",
+        "access.blacklist",
+        "access.fifo_add",
+        "access.fifo_delete",
+        "access.stats",
+        "access.stats_path",
+        "access.proxy",
+        "tracker.redirect_url",
+        "tracker.rootdir",
+        "livesync.cluster.listen",
+        "# a comment",
+        "nonsense",
+    ];
+    const VALUES: [&str; 20] = [
+        "",
+        "::",
+        "[::]:80",
+        "0.0.0.0",
+        "127.0.0.1:7000",
+        "127.0.0.1:7001 x",
+        "2001:db8::1",
+        "10.0.0.0/8",
+        "::/0",
+        "0.0.0.0/0",
+        "stats",
+        "/x/y",
+        "x",
+        "../x",
+        "\"'",
+        "a: b",
+        "null",
+        "~",
+        "\u{feff}\u{2028}",
+        "%00",
+    ];
+    for seed in 0..400 {
+        let mut random = crate::swarm::Random::new(seed);
+        let mut text = String::new();
+        for _ in 0..random.below(12) {
+            let key = KEYS[random.below(KEYS.len() as u32) as usize];
+            let value = VALUES[random.below(VALUES.len() as u32) as usize];
+            text += &format!("{key} {value}\n");
+        }
+        let start = Start {
+            privileged: random.below(2) == 0,
+            closed: random.below(2) == 0,
+            ..start()
+        };
+        let import = import_text(&text, &start);
+        if let Err(error) = import.config("ot.conf") {
+            // One path for both FIFOs is the one thing left to the reader.
+            let error = error.to_string();
+            let is_known = error.contains("fifo_delete: is fifo_add");
+            assert!(is_known, "seed {seed}: {error}\n{text}\n{}", import.yaml);
+        }
     }
 }
