@@ -17,6 +17,8 @@ pub struct Step {
     pub picks_some: bool,
     /// Whether it comes from a seeder.
     pub seeds: bool,
+    /// Whether karuta's answer may lag behind what it was told.
+    pub lags: bool,
     /// In what answers to it may differ.
     pub difference: Option<&'static str>,
 }
@@ -64,6 +66,7 @@ impl Steps {
             request,
             picks_some: false,
             seeds: false,
+            lags: false,
             difference: None,
         });
         self.0.last_mut().expect("just pushed")
@@ -499,7 +502,9 @@ pub fn statistics() -> Vec<Step> {
         "?mode=s24s",
         "?mode=tpbs&format=nonsense",
     ] {
-        steps.get(1, &format!("/stats{query}")).difference = Some(STATISTICS_HEAD);
+        let step = steps.get(1, &format!("/stats{query}"));
+        step.difference = Some(STATISTICS_HEAD);
+        step.lags = true;
     }
     let step = steps.get(1, "/stats?mode=peer&info_hash=x");
     step.difference = Some(STATISTICS_WITH_HASH);
