@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 /// kernel keeps for a FIFO, a few times over.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Who may use a FIFO that is created: its user and group.
+/// Who may use a FIFO that is created, less what the umask takes away.
 const MODE: Mode = Mode::from_raw_mode(0o660);
 
 /// One FIFO, open for reading.
