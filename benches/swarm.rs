@@ -182,6 +182,22 @@ fn announces(c: &mut Criterion) {
     }
 }
 
+/// Choosing peers: an announce that wants 30 less one that wants none.
+fn selections(c: &mut Criterion) {
+    let scale = if measures() { 1 } else { 100 };
+    for peers in [2, 30, 128, 1_000, 100_000 / scale] {
+        let mut fixture = Fixture::new();
+        (0..peers).for_each(|n| fixture.join(1, n));
+        for num_want in [0, 30] {
+            let announce = announce_of(1, 1, num_want);
+            let hash = fixture.store.hash(&announce.info_hash);
+            c.bench_function(&format!("select {num_want} of a swarm of {peers}"), |b| {
+                b.iter(|| fixture.announce(hash, black_box(&announce)))
+            });
+        }
+    }
+}
+
 fn inserts(c: &mut Criterion) {
     let count = if measures() { 100_000 } else { 500 };
     let mut group = c.benchmark_group("insert");
@@ -231,6 +247,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(std::time::Duration::from_millis(500))
         .measurement_time(std::time::Duration::from_secs(2));
-    targets = announces, inserts, sweeps
+    targets = announces, selections, inserts, sweeps
 }
 criterion_main!(benches);

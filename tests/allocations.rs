@@ -12,13 +12,14 @@ use karuta::protocol::Dialect;
 use karuta::protocol::udp::ConnectionIds;
 use karuta::runtime::clock::Clock;
 use karuta::runtime::mesh::{Bell, Port, mesh};
-use karuta::shard::exchange::Exchange;
+use karuta::shard::exchange::{Exchange, Question};
+use karuta::shard::families::Peers;
 use karuta::shard::owner::OwnerMap;
 use karuta::shard::stats::ShardStats;
 use karuta::shard::{Shard, ShardSettings};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -53,6 +54,15 @@ fn the_counter_counts() {
 
 #[test]
 fn a_warm_udp_announce_allocates_nothing() {
+    udp_announces(Dialect::Karuta);
+}
+
+#[test]
+fn nor_does_one_in_the_dialect_of_opentracker() {
+    udp_announces(Dialect::Opentracker);
+}
+
+fn udp_announces(dialect: Dialect) {
     let stats = Arc::new(ShardStats::default());
     let mut shard = shard(0, OwnerMap::new(7, 1), stats.clone());
     let mut desk: Desk<NoLanes, Client> = Desk::new(0, NoLanes, 128);
@@ -66,9 +76,9 @@ fn a_warm_udp_announce_allocates_nothing() {
     let patience = Some(Duration::from_secs(10));
     client.set_read_timeout(patience).expect("timeout");
     let settings = UdpSettings {
-        dialect: Dialect::Karuta,
+        dialect,
         interval_seconds: 1800,
-        interval_spread_seconds: 0,
+        interval_spread_seconds: 359 * dialect as u32,
         connection_ids: ids.clone(),
         allow_ip_spoofing: false,
         default_num_want: 50,
@@ -109,6 +119,16 @@ fn a_warm_udp_announce_allocates_nothing() {
 
 #[test]
 fn a_warm_announce_across_shards_allocates_nothing() {
+    announces_across_shards(1, Question::Announce);
+}
+
+#[test]
+fn nor_does_one_that_is_given_both_families() {
+    announces_across_shards(2, |announce| Question::AnnounceBoth(announce, Peers::Both));
+}
+
+/// Announces over so many families, asking this.
+fn announces_across_shards(families: u32, question: impl Fn(Announce) -> Question) {
     const LANE: usize = 2 * BATCH as usize;
     let owners = OwnerMap::new(7, 2);
     let bells = [0, 1].map(|_| Arc::new(Bell::new().expect("eventfd")));
@@ -118,15 +138,25 @@ fn a_warm_announce_across_shards_allocates_nothing() {
         .enumerate()
         .map(|(id, port)| Desk::new(id, port, LANE))
         .collect();
-    let announces: Vec<Announce> = (0..PEERS).map(announce).collect();
+    let announces = (0..PEERS).map(|number| {
+        let mut announce = announce(number);
+        // By turns among those of one swarm.
+        if number / 64 % families == 1 {
+            announce.ip = Ipv6Addr::LOCALHOST.into();
+        }
+        announce
+    });
+    let announces: Vec<Announce> = announces.collect();
     let mut asked_in_all = 0;
     for round in 0..WARM_ROUNDS + MEASURED_ROUNDS {
         for batch in announces.chunks(BATCH as usize) {
-            let (mut asked, mut answered, mut bytes) = (0, 0, 0);
+            let (mut asked, mut answered) = (0, 0);
+            let (mut bytes, mut bytes_of_others) = (0, 0);
             let count = allocations(|| {
                 for announce in batch {
                     let owner = owners.owner(&announce.info_hash);
-                    let result = desks[1 - owner].announce(5, owner, announce, 1);
+                    let question = question(*announce);
+                    let result = desks[1 - owner].ask_one(5, owner, question, 1);
                     asked += u32::from(result == Asked::Waiting);
                 }
                 // First the questions of both, then the answers to both.
@@ -135,6 +165,7 @@ fn a_warm_announce_across_shards_allocates_nothing() {
                         if let Answer::Announce(_, peers) = answer {
                             answered += client;
                             bytes += peers.compact.len();
+                            bytes_of_others += peers.other_family.len();
                         }
                     });
                     desks[at].lanes().ring();
@@ -142,6 +173,10 @@ fn a_warm_announce_across_shards_allocates_nothing() {
             });
             assert_eq!((asked, answered), (BATCH, BATCH));
             assert!(round == 0 || bytes > 1000, "replies with hardly any peers");
+            assert_eq!(
+                round > 0 && bytes_of_others > 1000,
+                round > 0 && families == 2
+            );
             assert!(round < WARM_ROUNDS || count == 0, "round {round}: {count}");
             asked_in_all += asked;
         }

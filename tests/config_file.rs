@@ -81,7 +81,9 @@ fn a_file_of_chihaya_is_accepted() {
         panic!("{:?}", config.notices());
     };
     assert!(notice.contains("shard_count is ignored"), "{notice}");
-    assert_eq!(config.warnings(), [""; 0]);
+    let warnings = config.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("http.real_ip_header: x-real-ip is believed from everybody"));
 }
 
 #[test]
@@ -410,13 +412,104 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn what_is_not_supported_yet_says_so() {
+fn https_wants_all_its_keys() {
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/config.yaml");
+    let folder = env!("CARGO_MANIFEST_DIR");
     refuse_all(&[
         (
-            "http: {https_addr: ':443'}",
-            "f:1:20: http.https_addr: HTTPS is not supported yet; remove this, and put a proxy \
-             that speaks HTTPS in front",
+            "http:\n  https_addr: ':443'\n",
+            "f:2:15: http.https_addr: needs tls_cert_path too: HTTPS does not work without\n\
+             f:2:15: http.https_addr: needs tls_key_path too: HTTPS does not work without",
         ),
+        (
+            &format!("http: {{https_addr: ':443', tls_cert_path: {here}}}"),
+            "f:1:20: http.https_addr: needs tls_key_path too: HTTPS does not work without",
+        ),
+        (
+            "http:\n  tls_cert_path: a.pem\n  tls_key_path: ''\n",
+            "f:2:18: http.tls_cert_path: is given but https_addr is not; add that or remove this",
+        ),
+        (
+            &format!(
+                "http:\n  https_addr: ':443'\n  tls_cert_path: {folder}\n  tls_key_path: {here}/no\n"
+            ),
+            &format!(
+                "f:3:18: http.tls_cert_path: {folder:?} is a directory; name a file in PEM form"
+            ),
+        ),
+        (
+            &format!(
+                "http:\n  https_addr: ':443'\n  tls_cert_path: {here}\n  tls_key_path: {folder}/no\n"
+            ),
+            &format!(
+                "f:4:17: http.tls_key_path: \"{folder}/no\" does not exist; name a file in PEM form"
+            ),
+        ),
+        (
+            &format!(
+                "http: {{addr: '[::1]:80', https_addr: '[::1]:80', tls_cert_path: {here}, \
+                 tls_key_path: {here}}}"
+            ),
+            "f:1:38: http.https_addr: [::1]:80 is also in http.addr; choose another port",
+        ),
+        (
+            &format!(
+                "metrics_addr: '[::1]:80'\nhttp: {{https_addr: '[::1]:80', \
+                 tls_cert_path: {here}, tls_key_path: {here}}}"
+            ),
+            "f:1:15: metrics_addr: [::1]:80 is also in http.https_addr; choose another port",
+        ),
+    ]);
+    // Without plain HTTP, and read back from what is shown.
+    let text = format!(
+        "http: {{addr: '', https_addr: '[::1]:443', tls_cert_path: {here}, tls_key_path: {here}}}"
+    );
+    let config = parse(&text);
+    let http = config.http.as_ref().expect("on");
+    assert_eq!((http.addr.len(), http.https_addr.len()), (0, 1));
+    assert_eq!(parse(&config.to_yaml()), config);
+    assert_eq!(parse("http: {addr: ''}\nudp: {}").http, None);
+}
+
+#[test]
+fn proxies_are_subnets() {
+    refuse_all(&[
+        (
+            "http: {trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]}",
+            "f:1:38: http.trusted_proxies[1]: \"10.0.0.1/8\" has bits set behind the first 8; clear \
+             them or lengthen the prefix",
+        ),
+        (
+            "http: {trusted_proxies: haproxy}",
+            "f:1:25: http.trusted_proxies: \"haproxy\" is not a subnet; write it as \
+             \"192.0.2.0/24\"",
+        ),
+    ]);
+    let text = "http: {trusted_proxies: ['::1', 10.0.0.0/8], proxy_protocol: on}";
+    let config = parse(text);
+    let http = config.http.as_ref().expect("on");
+    assert_eq!(http.trusted_proxies.len(), 2);
+    assert!(http.proxy_protocol);
+    assert_eq!(parse(&config.to_yaml()), config);
+    for (text, warning) in [
+        (
+            "http: {proxy_protocol: true}",
+            "http.proxy_protocol is believed from everybody",
+        ),
+        (
+            "http: {trusted_proxies: ['::1']}",
+            "http.trusted_proxies has no effect",
+        ),
+    ] {
+        let warnings = parse(text).warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with(warning), "{warnings:?}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_yet_says_so() {
+    refuse_all(&[
         (
             "udp: {}\nstorage: {name: redis, config: {redis_broker: x}}",
             "f:2:17: storage.name: \"redis\" is not supported yet; use \"memory\"",

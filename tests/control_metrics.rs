@@ -6,7 +6,7 @@ use karuta::control::metrics_server::{
     MAX_CONNECTIONS, MAX_REQUEST_BYTES, MetricsServer, Render, Route,
 };
 use karuta::control::reloads::Reloads;
-use karuta::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
+use karuta::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -56,6 +56,9 @@ fn filled() -> Vec<Arc<ShardStats>> {
         stats.sweep.slice(number() * 1_000_000, number());
         stats.sweep.pass(number() * 1_000_000);
         stats.sweep.pass(10_000_000_000);
+        for handshake in Handshake::ALL {
+            stats.handshakes(handshake).add(number());
+        }
         Arc::new(stats)
     });
     shards.into()

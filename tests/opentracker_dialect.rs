@@ -258,6 +258,26 @@ fn the_root_leads_elsewhere_if_so_configured() {
 }
 
 #[test]
+fn a_connection_is_kept_only_for_those_who_ask() {
+    let mut config = config(1);
+    config.http.as_mut().expect("on").enable_keepalive = true;
+    let server = Server::start(&config);
+    let target = format!("/scrape?info_hash={A}");
+    assert_eq!(get(server.http(V4), &target), ok("d5:filesdee"));
+    let mut http = Http::connect(server.http(V4));
+    for _ in 0..2 {
+        http.send(format!(
+            "GET {target} HTTP/1.1\r\nConnection: keep-alive\r\n\r\n"
+        ));
+        assert_eq!(http.response().body, b"d5:filesdee");
+    }
+    // Not after an error.
+    http.send("GET /x HTTP/1.1\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(http.response().status, 404);
+    http.closed();
+}
+
+#[test]
 fn configured_routes_count_first() {
     let mut config = config(1);
     let http = config.http.as_mut().expect("on");
@@ -516,6 +536,7 @@ fn a_wrong_connection_id_over_udp() {
         announce.packet(wrong, 7),
         scrape_packet(wrong, 7, &[hash(1)]),
         Announce::leecher(hash(1), 0).packet(wrong, 7),
+        announce.packet(wrong, 7)[..60].to_vec(),
     ] {
         assert_eq!(udp.call(&packet), expected);
         assert!(packet.len() >= expected.len());

@@ -505,6 +505,7 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
             udp(config).send_buffer_bytes = 2;
             udp(config).steering = karuta::config::Steering::Off;
             http(config).addr.pop();
+            http(config).https_addr = vec!["127.0.0.1:1".parse().expect("an address")];
             http(config).max_numwant = 77;
         });
         let named: BTreeSet<&str> = report.restart.into_iter().collect();

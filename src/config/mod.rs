@@ -11,8 +11,8 @@
 //! nearest known key.
 //!
 //! Invariants: a [`Config`] that was loaded keeps every range and rule that its
-//! fields name. Nothing is read but the file that was named. Secrets are never
-//! printed.
+//! fields name. Nothing is read but the file that was named (whether others
+//! exist is looked at). Secrets are never printed.
 //!
 //! Left to others: whether an address can be bound, and what hooks do.
 
@@ -20,8 +20,10 @@ mod address;
 mod duration;
 mod error;
 mod hooks;
+mod http_rules;
 mod identity;
 mod locate;
+mod prefix;
 mod reader;
 mod rules;
 mod settings;
@@ -29,6 +31,8 @@ mod settings;
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
 pub(crate) use hooks::{KnownHook, read_options};
+pub use prefix::Prefix;
+pub(crate) use prefix::mask as prefix_mask;
 pub(crate) use reader::{Section, Whole, nearest};
 pub use settings::{
     Config, HttpConfig, MemoryConfig, Secret, Steering, StorageConfig, StorageName, UdpConfig,
@@ -135,6 +139,7 @@ impl Config {
                 ));
             }
         }
+        warnings.extend(self.http.iter().flat_map(http_rules::warnings));
         warnings
     }
 

@@ -6,6 +6,7 @@
 
 use super::error::{ConfigError, Problem};
 use super::locate::{Part, Step, locate};
+use super::prefix::Prefix;
 use super::{address, duration};
 use serde_yaml::{Mapping, Value};
 use std::cell::RefCell;
@@ -323,6 +324,25 @@ impl<'a> Section<'a> {
                     continue;
                 }
                 read.extend(addresses);
+            }
+        }
+        if self.is_sound(&[key]) {
+            *into = read;
+        }
+        Some(())
+    }
+
+    /// Takes one subnet or a list of subnets.
+    pub(crate) fn prefixes(&mut self, key: &'static str, into: &mut Vec<Prefix>) -> Option<()> {
+        let texts = self.texts(key)?;
+        let mut read = Vec::new();
+        for (path, text) in texts {
+            match text.parse() {
+                Ok(prefix) => read.push(prefix),
+                Err(message) => {
+                    let message: String = message;
+                    self.refuse_at(path, &message);
+                }
             }
         }
         if self.is_sound(&[key]) {

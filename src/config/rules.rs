@@ -2,6 +2,7 @@
 //! concern several keys.
 
 use super::hooks::{HookConfig, KnownHook, POSTHOOKS, PREHOOKS};
+use super::http_rules;
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
@@ -103,15 +104,19 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
             root.file()
                 .report(Vec::new(), Part::Value, message.to_owned());
         }
-        let http = config.http.as_ref().map(|http| http.addr.as_slice());
-        let shared = |address: &&_| http.unwrap_or_default().contains(address);
-        let mut metrics = config
-            .metrics_addr
-            .iter()
-            .filter(|address| address.port() != 0);
-        if let Some(address) = metrics.find(shared) {
-            let message = format!("{address} is also in http.addr; choose another port");
-            root.refuse("metrics_addr", &message);
+        for (key, addresses) in config.http.iter().flat_map(|http| {
+            let (http, https) = (&http.addr, &http.https_addr);
+            [("http.addr", http), ("http.https_addr", https)]
+        }) {
+            let shared = |address: &&_| addresses.contains(address);
+            let mut metrics = config
+                .metrics_addr
+                .iter()
+                .filter(|address| address.port() != 0);
+            if let Some(address) = metrics.find(shared) {
+                let message = format!("{address} is also in {key}; choose another port");
+                root.refuse("metrics_addr", &message);
+            }
         }
     }
 }
@@ -145,7 +150,7 @@ fn read_http(
     }
     read_routes(section, &mut http);
     section.boolean("allow_ip_spoofing", &mut http.allow_ip_spoofing);
-    read_header_name(section, "real_ip_header", &mut http.real_ip_header);
+    http_rules::read_proxies(section, &mut http);
     read_numwants(section, &mut http.max_numwant, &mut http.default_numwant);
     section.integer(
         "max_scrape_infohashes",
@@ -160,8 +165,11 @@ fn read_http(
     );
     section.boolean("external_ip", &mut http.external_ip);
     read_redirect_url(section, &mut http.redirect_url);
-    refuse_tls(section);
-    is_on.then_some(http)
+    if !is_on {
+        http.addr.clear();
+    }
+    http_rules::read_https(section, &mut http);
+    (is_on || !http.https_addr.is_empty()).then_some(http)
 }
 
 /// `None` if the section turns the frontend off (Chihaya: an empty `addr`).
@@ -365,7 +373,7 @@ fn read_routes(section: &mut Section<'_>, http: &mut HttpConfig) {
 }
 
 /// Takes the name of an HTTP header (RFC 9110, 5.1: a token), or nothing.
-fn read_header_name(section: &mut Section<'_>, key: &'static str, into: &mut String) {
+pub(super) fn read_header_name(section: &mut Section<'_>, key: &'static str, into: &mut String) {
     let Some(name) = section.text(key) else {
         return;
     };
@@ -392,21 +400,6 @@ fn read_redirect_url(section: &mut Section<'_>, into: &mut String) {
              percent-encode what is not ASCII"
         );
         section.refuse(KEY, &message);
-    }
-}
-
-/// Takes Chihaya's keys for HTTPS, which must be empty.
-fn refuse_tls(section: &mut Section<'_>) {
-    for key in ["https_addr", "tls_cert_path", "tls_key_path"] {
-        if section
-            .take(key)
-            .is_some_and(|value| value.as_str() != Some(""))
-        {
-            section.refuse(
-                key,
-                "HTTPS is not supported yet; remove this, and put a proxy that speaks HTTPS in front",
-            );
-        }
     }
 }
 

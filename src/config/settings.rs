@@ -5,11 +5,13 @@
 //! was loaded is therefore valid, one that was built by hand need not be.
 
 use super::hooks::HookConfig;
+use super::prefix::Prefix;
 use super::{address, duration};
 use crate::protocol::Dialect;
 use serde::Serialize;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that can be set. [`Config::default`] is what `karuta` runs with
@@ -63,10 +65,19 @@ pub struct Config {
 /// The HTTP frontend (BEP 3, 7, 23, 24, 48).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HttpConfig {
-    /// Where to listen. At least one; default all IPv4 and all IPv6 addresses
-    /// on port 6969. Port 0 lets the kernel choose.
+    /// Where to listen. At least one here or in `https_addr`; default all IPv4
+    /// and all IPv6 addresses on port 6969. Port 0 lets the kernel choose.
     #[serde(serialize_with = "address::serialize")]
     pub addr: Vec<SocketAddr>,
+    /// Where to listen for HTTPS. Default none.
+    #[serde(serialize_with = "address::serialize")]
+    pub https_addr: Vec<SocketAddr>,
+    /// The file with the certificate and its chain, in PEM form. Empty without
+    /// `https_addr`.
+    pub tls_cert_path: PathBuf,
+    /// The file with the certificate's private key, in PEM form (PKCS #8, SEC1
+    /// or PKCS #1). Empty without `https_addr`.
+    pub tls_key_path: PathBuf,
     /// How long a client may take to send one request. 1ms to 1h, default 5s.
     #[serde(serialize_with = "duration::serialize")]
     pub read_timeout: Duration,
@@ -91,6 +102,12 @@ pub struct HttpConfig {
     /// The header in which a proxy in front passes the client's address; empty
     /// means no such header is read. Default empty. Compare without case.
     pub real_ip_header: String,
+    /// The proxies whose word is taken, by `real_ip_header` and by the PROXY
+    /// protocol; empty means everybody's. Default empty.
+    pub trusted_proxies: Vec<Prefix>,
+    /// Whether every connection begins with a header of the PROXY protocol,
+    /// version 1 or 2. Default false.
+    pub proxy_protocol: bool,
     /// Most peers in one reply. 1 to 2000, default 100.
     pub max_numwant: u32,
     /// Peers in one reply when the client does not say. 0 to `max_numwant`,
@@ -300,6 +317,9 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             addr: every_address(6969),
+            https_addr: Vec::new(),
+            tls_cert_path: PathBuf::new(),
+            tls_key_path: PathBuf::new(),
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(5),
             enable_keepalive: false,
@@ -309,6 +329,8 @@ impl Default for HttpConfig {
             scrape_routes: vec!["/scrape".to_owned()],
             allow_ip_spoofing: false,
             real_ip_header: String::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             max_numwant: 100,
             default_numwant: 50,
             max_scrape_infohashes: 50,

@@ -11,7 +11,8 @@ use super::reloads::Reloads;
 use crate::bittorrent::AddressFamily;
 use crate::hook::HookKind;
 use crate::shard::stats::{
-    Action, DropReason, Outcome, Protocol, Refusal, SWEEP_BUCKETS_MILLISECONDS, ShardStats,
+    Action, DropReason, Handshake, Outcome, Protocol, Refusal, SWEEP_BUCKETS_MILLISECONDS,
+    ShardStats,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -196,7 +197,22 @@ impl Snapshot {
             "HTTP connections accepted.",
             None,
             accepted,
-        )
+        )?;
+        let mut family = out.counters("tls_handshakes", "TLS handshakes, by result.")?;
+        for result in Handshake::ALL {
+            let value = self.sum(|stats| stats.handshakes(result).get());
+            family.counter(&[("result", result.name())], value)?;
+        }
+        let mut expiry = out.0.encode_descriptor(
+            "tls_certificate_expiry_timestamp",
+            "When the certificate expires, in Unix time; absent without HTTPS.",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        match self.sum(|stats| stats.certificate_expiry.get()) {
+            0 => Ok(()),
+            seconds => expiry.encode_gauge(&as_gauge(seconds)),
+        }
     }
 
     /// What is told shard by shard.

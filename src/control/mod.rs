@@ -4,6 +4,7 @@
 //! Nothing here is on the request path, and nothing here may block a shard.
 
 pub mod background;
+pub mod certificates;
 pub mod logging;
 pub mod metrics;
 pub mod metrics_server;

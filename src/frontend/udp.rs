@@ -18,7 +18,7 @@ use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, Scrap
 use crate::hook::{Context, Refused, Transport, Url};
 use crate::protocol::Dialect;
 use crate::protocol::udp::{
-    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, ParseError, Request, ScrapeHashes,
+    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, ErrorText, ParseError, Request, ScrapeHashes,
 };
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
@@ -258,7 +258,13 @@ impl UdpFrontend {
         };
         let dialect = settings.dialect;
         let parsed = match udp::parse(datagram.bytes) {
-            Err(ParseError::Answer { .. }) if dialect == Dialect::Opentracker => {
+            Err(ParseError::Answer {
+                connection_id,
+                error,
+                ..
+            }) if dialect == Dialect::Opentracker
+                && (error == ErrorText::UnknownAction || accepts(connection_id)) =>
+            {
                 udp::parse_leniently(datagram.bytes)
             }
             parsed => parsed,

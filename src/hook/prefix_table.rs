@@ -7,6 +7,8 @@
 //! several times the memory, for the sake of changes, which a list that is
 //! read as a whole does not need.
 
+pub use crate::config::Prefix;
+use crate::config::prefix_mask as mask;
 use std::net::IpAddr;
 
 /// What a list says of an address.
@@ -19,49 +21,6 @@ pub enum Listed {
     Allowed,
     /// The longest prefix over it denies it, or as long a one.
     Denied,
-}
-
-/// A range of addresses that share their first bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    /// Any address in it.
-    pub ip: IpAddr,
-    /// How many bits they share, up to 32 or 128.
-    pub bits: u8,
-}
-
-impl std::str::FromStr for Prefix {
-    type Err = String;
-
-    /// Reads `192.0.2.0/24`, `2001:db8::/32`, or an address alone. Bits behind
-    /// the prefix must be zero: a typing error is more likely than anything.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a subnet; write it as \"192.0.2.0/24\"");
-        let (ip, bits) = match text.split_once('/') {
-            None => (text, None),
-            Some((ip, bits)) => (ip, Some(bits)),
-        };
-        let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            None => most,
-            Some(bits) => bits
-                .parse()
-                .ok()
-                .filter(|bits| *bits <= most)
-                .ok_or_else(wrong)?,
-        };
-        let behind = match ip {
-            IpAddr::V4(ip) => u128::from(u32::from(ip) & !mask(bits, 32) as u32),
-            IpAddr::V6(ip) => u128::from(ip) & !mask(bits, 128),
-        };
-        if behind != 0 {
-            return Err(format!(
-                "{text:?} has bits set behind the first {bits}; clear them or lengthen the prefix"
-            ));
-        }
-        Ok(Self { ip, bits })
-    }
 }
 
 /// Answers for both families.
@@ -118,14 +77,6 @@ const fn high_v4(address: u32) -> usize {
 
 const fn high_v6(address: u128) -> usize {
     (address >> 112) as usize
-}
-
-/// The bits of a mask, right-aligned in `width` bits.
-const fn mask(bits: u8, width: u8) -> u128 {
-    match bits {
-        0 => 0,
-        bits => (u128::MAX >> (128 - width)) & (u128::MAX << (width - bits)),
-    }
 }
 
 /// One family's ranges. Each goes up to the next one's start.
@@ -285,22 +236,5 @@ mod tests {
             Listed::Denied
         );
         assert_eq!(table.find(&IpAddr::V6(Ipv6Addr::LOCALHOST)), Listed::Denied);
-    }
-
-    #[test]
-    fn refuses_what_is_no_prefix() {
-        for bad in [
-            "",
-            "x",
-            "192.0.2.0/33",
-            "192.0.2.0/",
-            "192.0.2.1/24",
-            "::1/64",
-            "1.2.3/8",
-        ] {
-            assert!(bad.parse::<Prefix>().is_err(), "{bad}");
-        }
-        assert_eq!(prefix("192.0.2.1").bits, 32);
-        assert_eq!(prefix("2001:db8::/32").bits, 32);
     }
 }

@@ -109,7 +109,6 @@ pub(super) fn quoted(text: &str) -> String {
 /// when one of them can go.)
 pub(super) const NOT_YET: &[(&str, &str)] = &[
     ("opentracker_state_file", "download counts begin at 0"),
-    ("http.trusted_proxies", "peers get the address of the proxy"),
     ("http.stats_path", "/stats is answered 404"),
     ("http.stats_networks", "there are no statistics to protect"),
     ("http.full_scrape", "/scrape without a query is refused"),

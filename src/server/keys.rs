@@ -70,12 +70,14 @@ section!(
     settle_http, HTTP, HttpConfig, "http.",
     live: [
         read_timeout, write_timeout, enable_keepalive, idle_timeout, announce_routes,
-        scrape_routes, allow_ip_spoofing, real_ip_header, max_numwant, default_numwant,
-        max_scrape_infohashes, max_connections, max_request_bytes, external_ip, redirect_url
+        scrape_routes, allow_ip_spoofing, real_ip_header, trusted_proxies, proxy_protocol,
+        max_numwant, default_numwant, max_scrape_infohashes, max_connections, max_request_bytes,
+        external_ip, redirect_url
     ],
-    restart: [addr],
+    restart: [addr, https_addr],
     no_effect: [enable_request_timing],
-    apart: [],
+    // The files of HTTPS follow below.
+    apart: [tls_cert_path, tls_key_path],
 );
 
 section!(
@@ -105,12 +107,18 @@ section!(
     apart: [],
 );
 
+/// The files of HTTPS, which are read by none of the shards.
+const HTTPS: &[(&str, Reach)] = &[
+    ("http.tls_cert_path", Reach::Live),
+    ("http.tls_key_path", Reach::Live),
+];
+
 /// The lists of hooks, which change as a whole.
 const HOOKS: &[(&str, Reach)] = &[("prehooks", Reach::Live), ("posthooks", Reach::Live)];
 
 /// Every key with its path, such as `storage.config.max_peers`.
 pub fn keys() -> impl Iterator<Item = (&'static str, Reach)> {
-    [ROOT, HTTP, UDP, STORAGE, MEMORY, HOOKS]
+    [ROOT, HTTP, HTTPS, UDP, STORAGE, MEMORY, HOOKS]
         .into_iter()
         .flatten()
         .copied()
@@ -122,7 +130,7 @@ pub(super) fn settle(running: &Config, next: &mut Config) -> Report {
     let mut report = Report::default();
     settle_root(running, next, &mut report);
     settle_frontend(
-        ("http", settle_http),
+        ("http", settle_http_and_https),
         &running.http,
         &mut next.http,
         &mut report,
@@ -148,6 +156,23 @@ pub(super) fn settle(running: &Config, next: &mut Config) -> Report {
         }
     }
     report
+}
+
+/// Other files can be served while HTTPS runs. It cannot be turned on or off.
+fn settle_http_and_https(running: &HttpConfig, next: &mut HttpConfig, report: &mut Report) {
+    let is_on = |http: &HttpConfig| !http.https_addr.is_empty();
+    if is_on(running) && is_on(next) {
+        if running.tls_cert_path != next.tls_cert_path {
+            report.changed.push("http.tls_cert_path");
+        }
+        if running.tls_key_path != next.tls_key_path {
+            report.changed.push("http.tls_key_path");
+        }
+    } else {
+        next.tls_cert_path.clone_from(&running.tls_cert_path);
+        next.tls_key_path.clone_from(&running.tls_key_path);
+    }
+    settle_http(running, next, report);
 }
 
 /// A frontend cannot be turned on or off: its sockets are bound at the start.
@@ -198,6 +223,11 @@ mod tests {
         ("http.scrape_routes", "http: {scrape_routes: [/s]}"),
         ("http.allow_ip_spoofing", "http: {allow_ip_spoofing: true}"),
         ("http.real_ip_header", "http: {real_ip_header: X-Real-IP}"),
+        (
+            "http.trusted_proxies",
+            "http: {trusted_proxies: ['10.0.0.0/8']}",
+        ),
+        ("http.proxy_protocol", "http: {proxy_protocol: true}"),
         ("http.max_numwant", "http: {max_numwant: 60}"),
         ("http.default_numwant", "http: {default_numwant: 7}"),
         (
@@ -291,7 +321,10 @@ mod tests {
             }
         }
         let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
-        let missing = keys().filter(|(key, reach)| *reach == Reach::Live && !tried.contains(key));
+        // The files of HTTPS are no shard's matter: see tests/https.rs.
+        let missing = keys().filter(|(key, reach)| {
+            *reach == Reach::Live && !tried.contains(key) && !key.starts_with("http.tls_")
+        });
         assert_eq!(missing.count(), 0, "a live key has no other value here");
     }
 

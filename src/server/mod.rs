@@ -5,6 +5,7 @@
 //! in use is an error before anything runs, and the kernel's steering program
 //! names sockets by the order in which their group was bound.
 
+mod https;
 mod keys;
 mod privileges;
 mod reload;
@@ -32,6 +33,7 @@ use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
 use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use https::Https;
 use reload::{Orders, Parts, ReloadSeeds};
 use settings::Settings;
 use sockets::{Sockets, bind_remedy};
@@ -66,6 +68,8 @@ pub struct Tracker {
     pub udp: Vec<SocketAddr>,
     /// The HTTP addresses that are served, with the ports that were taken.
     pub http: Vec<SocketAddr>,
+    /// The HTTPS addresses that are served, with the ports that were taken.
+    pub https: Vec<SocketAddr>,
     /// Where metrics are served.
     pub metrics_addresses: Vec<SocketAddr>,
     /// The counters of each shard.
@@ -120,10 +124,13 @@ impl Tracker {
         let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
 
-        let (udp, http) = (
+        let (udp, http, https) = (
             sockets.udp_addresses.clone(),
             sockets.http_addresses.clone(),
+            sockets.https_addresses.clone(),
         );
+        let certificates = Https::start(config, &stats[0], clock)?;
+        let tls = certificates.as_ref().map(|https| &https.tls);
         for (id, port) in ports.into_iter().enumerate() {
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
@@ -139,7 +146,7 @@ impl Tracker {
                     UdpFrontend::new(settings, sockets.take_udp(id), shard_stats.clone())
                 }),
                 http: settings.http.clone().map(|settings| {
-                    HttpFrontend::new(settings, sockets.take_http(id), shard_stats.clone())
+                    HttpFrontend::new(settings, sockets.take_http(id, tls), shard_stats.clone())
                 }),
                 desk: Desk::new(id, port, lane_length),
                 reactor,
@@ -160,6 +167,7 @@ impl Tracker {
             reloader: Reloader::new(Parts {
                 running: Mutex::new(config.clone()),
                 background: Mutex::new(Some(background)),
+                https: Mutex::new(certificates),
                 mailboxes,
                 bells,
                 seeds: ReloadSeeds {
@@ -171,6 +179,7 @@ impl Tracker {
             }),
             udp,
             http,
+            https,
             metrics_addresses,
             stats,
             steered,
@@ -211,7 +220,11 @@ impl Tracker {
             .http
             .iter()
             .map(|address| url("http", &self.announce_path, address));
-        udp.chain(http).collect()
+        let https = self
+            .https
+            .iter()
+            .map(|address| url("https", &self.announce_path, address));
+        udp.chain(http).chain(https).collect()
     }
 
     /// Says on standard output what is served where, for people and for
@@ -237,6 +250,12 @@ impl Tracker {
     /// once; what came of it is logged.
     pub fn reread_lists(&self) {
         self.reloader.reread_lists();
+    }
+
+    /// Reads the certificate of HTTPS again, as SIGHUP asks for. New connections
+    /// get it; what came of it is logged.
+    pub fn reread_certificates(&self) {
+        self.reloader.reread_certificates();
     }
 
     /// Applies what can change of another configuration while the tracker

@@ -14,6 +14,7 @@
 //! matter.
 
 use super::StartError;
+use super::https::Https;
 use super::keys::{self, Report};
 use super::settings::Settings;
 use crate::config::{Config, HookConfig};
@@ -62,6 +63,8 @@ pub(super) struct Parts {
     /// What the hooks have done beside the shards; `None` once the tracker has
     /// ended.
     pub background: Mutex<Option<Background>>,
+    /// What HTTPS has beside the shards, if it is on.
+    pub https: Mutex<Option<Https>>,
     pub mailboxes: Vec<Arc<Mailbox<ShardUpdate>>>,
     /// In the order of the mailboxes.
     pub bells: Vec<Arc<Bell>>,
@@ -142,14 +145,21 @@ impl Reloader {
         }
     }
 
-    /// Ends what the hooks have done beside the shards.
+    /// Ends what is done beside the shards.
     pub(super) fn close(&self) {
         let background = lock(&self.0.background).take();
         drop(background);
+        let https = lock(&self.0.https).take();
+        drop(https);
     }
 
-    /// Reads certificates and keys again. There are none yet: HTTPS comes later.
-    fn reread_certificates(&self) {}
+    /// Reads the certificate of HTTPS and its key again. New connections get
+    /// them; what came of it is logged.
+    pub fn reread_certificates(&self) {
+        if let Some(https) = &*lock(&self.0.https) {
+            https.reread();
+        }
+    }
 
     fn try_reload(&self, config: &Config) -> Result<Report, StartError> {
         let mut running = lock(&self.0.running);
@@ -167,6 +177,7 @@ impl Reloader {
                 (Some(plan), Some(background))
             }
         };
+        let certificate = Https::prepare(&running, &next)?;
         if lock(&self.0.background).is_none() {
             return Err(StartError("the tracker has stopped".to_owned()));
         }
@@ -176,7 +187,11 @@ impl Reloader {
             // Other hooks have just read theirs.
             None => self.reread_lists(),
         }
-        self.reread_certificates();
+        match (certificate, &*lock(&self.0.https)) {
+            (Some(certificate), Some(https)) => https.install(certificate),
+            (_, Some(https)) => https.reread(),
+            _ => {}
+        }
         *running = next;
         Ok(report)
     }

@@ -6,18 +6,23 @@
 use super::StartError;
 use crate::bittorrent::AddressFamily;
 use crate::config::{Config, Steering};
+use crate::frontend::http::Listener;
 use crate::shard::owner::OwnerMap;
 use crate::sys::{self, socket::UdpOptions};
+use rustls::ServerConfig;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 
 /// Every listening socket, `[address][shard]`, until the shards take theirs.
 #[derive(Default)]
 pub(super) struct Sockets {
     pub udp_addresses: Vec<SocketAddr>,
     pub http_addresses: Vec<SocketAddr>,
+    pub https_addresses: Vec<SocketAddr>,
     udp: Vec<Vec<Option<UdpSocket>>>,
     http: Vec<Vec<Option<TcpListener>>>,
+    https: Vec<Vec<Option<TcpListener>>>,
 }
 
 impl Sockets {
@@ -32,7 +37,7 @@ impl Sockets {
                 };
                 let bind = |address| sys::socket::udp(address, options);
                 let Some(group) = bind_group(
-                    "udp",
+                    "udp.addr",
                     address,
                     false,
                     shards,
@@ -51,20 +56,24 @@ impl Sockets {
             }
         }
         if let Some(http) = &config.http {
-            for &address in &http.addr {
-                let local = TcpListener::local_addr;
-                let group = bind_group(
-                    "http",
-                    address,
-                    true,
-                    shards,
-                    http.addr.len(),
-                    sys::socket::tcp,
-                    local,
-                )?;
-                if let Some(group) = group {
-                    sockets.http_addresses.push(group.address);
-                    sockets.http.push(group.sockets);
+            let addresses = http.addr.len() + http.https_addr.len();
+            for (key, wanted) in [
+                ("http.addr", &http.addr),
+                ("http.https_addr", &http.https_addr),
+            ] {
+                for &address in wanted {
+                    let local = TcpListener::local_addr;
+                    let tcp = sys::socket::tcp;
+                    let group = bind_group(key, address, true, shards, addresses, tcp, local)?;
+                    let Some(group) = group else {
+                        continue;
+                    };
+                    let (bound, groups) = match key {
+                        "http.addr" => (&mut sockets.http_addresses, &mut sockets.http),
+                        _ => (&mut sockets.https_addresses, &mut sockets.https),
+                    };
+                    bound.push(group.address);
+                    groups.push(group.sockets);
                 }
             }
         }
@@ -110,11 +119,20 @@ impl Sockets {
             .collect()
     }
 
-    pub fn take_http(&mut self, shard: usize) -> Vec<TcpListener> {
-        self.http
-            .iter_mut()
-            .filter_map(|group| group.get_mut(shard)?.take())
-            .collect()
+    /// The shard's listeners, those of HTTPS last, which speak TLS by `tls`.
+    pub fn take_http(&mut self, shard: usize, tls: Option<&Arc<ServerConfig>>) -> Vec<Listener> {
+        let take = |groups: &mut Vec<Vec<Option<TcpListener>>>, tls: Option<&Arc<_>>| {
+            let taken = groups.iter_mut().filter_map(|group| {
+                Some(Listener {
+                    socket: group.get_mut(shard)?.take()?,
+                    tls: tls.cloned(),
+                })
+            });
+            taken.collect::<Vec<_>>()
+        };
+        let mut listeners = take(&mut self.http, None);
+        listeners.extend(take(&mut self.https, tls));
+        listeners
     }
 }
 
@@ -127,7 +145,7 @@ struct Group<S> {
 /// Binds one socket for each shard to an address. `None` when it is the IPv6
 /// wildcard on a host without IPv6, and there are other addresses.
 fn bind_group<S>(
-    name: &str,
+    key: &str,
     address: SocketAddr,
     stream: bool,
     shards: usize,
@@ -157,11 +175,11 @@ fn bind_group<S>(
                 && address.ip().is_unspecified()
                 && addresses > 1 =>
         {
-            log::warn!("this host has no IPv6: {name}.addr {address} is left out");
+            log::warn!("this host has no IPv6: {key} {address} is left out");
             Ok(None)
         }
         Err(error) => Err(StartError(format!(
-            "{name}.addr {address}: {}",
+            "{key} {address}: {}",
             bind_remedy(&error, address)
         ))),
     }

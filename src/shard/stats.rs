@@ -42,6 +42,11 @@ pub struct ShardStats {
     pub connections_accepted: Counter,
     /// HTTP connections open now.
     pub connections_open: Gauge,
+    handshakes: [Counter; Handshake::ALL.len()],
+    /// When the certificate of HTTPS expires, in Unix seconds; 0 without one.
+    /// The whole process has one: it is kept with the first shard's values, and
+    /// written by the thread that reads certificates, not by the shard.
+    pub certificate_expiry: Gauge,
     /// Bytes of memory that the swarm store holds now.
     pub store_bytes: Gauge,
     /// Requests that wait for this shard in the lanes of the others, at the
@@ -163,6 +168,19 @@ impl ShardStats {
     #[inline]
     pub fn hook_refusals(&self, by: HookKind, refusal: Refusal) -> &Counter {
         &self.hook_refusals[by as usize][refusal as usize]
+    }
+
+    /// Counts one TLS handshake that is over.
+    #[inline]
+    pub fn handshake(&self, handshake: Handshake) {
+        self.handshakes(handshake).add(1);
+    }
+
+    /// The counter of such handshakes.
+    #[must_use]
+    #[inline]
+    pub fn handshakes(&self, handshake: Handshake) -> &Counter {
+        &self.handshakes[handshake as usize]
     }
 
     /// What is counted per address family.
@@ -339,6 +357,18 @@ label! {
 }
 
 label! {
+    /// How a TLS handshake ended.
+    Handshake {
+        /// With certificate and signature.
+        Full = "full",
+        /// By a ticket from an earlier connection, at a fraction of the cost.
+        Resumed = "resumed",
+        /// Not at all: the client gave up, took too long, or did not speak TLS.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why a request was given up without an answer.
     DropReason {
         /// Fewer bytes than any request has.
@@ -370,6 +400,11 @@ label! {
         ConnectionFailed = "connection_failed",
         /// Accepting a connection failed (out of file descriptors).
         AcceptFailed = "accept_failed",
+        /// A connection that is not from a trusted proxy, where only those are
+        /// served (PROXY protocol).
+        UntrustedProxy = "untrusted_proxy",
+        /// A connection that does not begin as the PROXY protocol wants.
+        BadProxyHeader = "bad_proxy_header",
     }
 }
 

@@ -9,4 +9,5 @@
 pub mod bencode;
 pub mod http;
 pub mod opentracker;
+pub mod proxy;
 pub mod udp;

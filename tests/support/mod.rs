@@ -12,7 +12,7 @@ use karuta::bittorrent::AddressFamily;
 use karuta::config::{Config, HttpConfig, UdpConfig};
 use karuta::protocol::bencode;
 use karuta::server::Tracker;
-use karuta::shard::stats::{Action, DropReason, Outcome, Protocol};
+use karuta::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -98,6 +98,10 @@ impl Server {
 
     pub fn swarms_not_stored(&self) -> u64 {
         self.sum(|stats| stats.swarms_not_stored.get())
+    }
+
+    pub fn handshakes(&self, result: Handshake) -> u64 {
+        self.sum(|stats| stats.handshakes(result).get())
     }
 
     pub fn connections_open(&self) -> u64 {
@@ -419,9 +423,9 @@ pub fn scrape_packet(connection_id: u64, transaction_id: u32, hashes: &[[u8; 20]
     packet
 }
 
-/// One connection over HTTP.
-pub struct Http {
-    pub socket: TcpStream,
+/// One connection over HTTP, or over HTTPS.
+pub struct Http<S = TcpStream> {
+    pub socket: S,
     unread: Vec<u8>,
 }
 
@@ -440,6 +444,17 @@ impl Http {
         socket.set_read_timeout(Some(WATCHDOG)).expect("timeout");
         socket.set_write_timeout(Some(WATCHDOG)).expect("timeout");
         socket.set_nodelay(true).expect("nodelay");
+        Self::over(socket)
+    }
+
+    /// No more requests; answers are still read.
+    pub fn end(&self) {
+        self.socket.shutdown(Shutdown::Write).expect("shutdown");
+    }
+}
+
+impl<S: Read + Write> Http<S> {
+    pub fn over(socket: S) -> Self {
         Self {
             socket,
             unread: Vec::new(),
@@ -453,11 +468,6 @@ impl Http {
     pub fn get(&mut self, target: &str) -> Response {
         self.send(request(target));
         self.response()
-    }
-
-    /// No more requests; answers are still read.
-    pub fn end(&self) {
-        self.socket.shutdown(Shutdown::Write).expect("shutdown");
     }
 
     /// The next response, its body by Content-Length.

@@ -1,11 +1,13 @@
-//! One HTTP connection: its socket, what is half read and half written, and
+//! One HTTP connection: its stream, what is half read and half written, and
 //! how long it may stay.
 
+use super::stream::Stream;
 use crate::bittorrent::{AddressFamily, Event};
 use crate::hook::Effects;
+use crate::protocol::proxy::Introduction;
 use crate::runtime::reactor::Interest;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 
 /// How the request in hand is to be answered.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,8 @@ pub(super) struct ReplyForm {
     pub peer_ids: bool,
     /// The family of the peers in the answer.
     pub family: AddressFamily,
+    /// The family of the client's own address.
+    pub client_family: AddressFamily,
     /// Why the client announced.
     pub event: Event,
     /// The client's address, if it is to be told (BEP 24).
@@ -26,6 +30,8 @@ pub(super) struct ReplyForm {
 /// What a connection is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Waits for a proxy to say for whom it speaks.
+    Introduction,
     /// Waits for a request, or for the rest of one.
     Reading,
     /// Waits for another shard's answer; later requests wait behind it.
@@ -37,12 +43,15 @@ pub(super) enum Phase {
 }
 
 pub(super) struct Connection {
-    pub socket: TcpStream,
-    /// The other end of the connection.
+    pub stream: Stream,
+    /// The other end of the connection, or whom a proxy speaks for (PROXY
+    /// protocol).
     pub peer: IpAddr,
     /// Tells it from earlier connections in the same place.
     pub generation: u32,
     pub phase: Phase,
+    /// What a proxy has said so far about whom it speaks for.
+    pub introduction: Option<Box<Introduction>>,
     /// When it is closed unless something happens, in monotonic milliseconds.
     pub deadline: u64,
     /// Bytes that were read but not used: a part of a request, or requests
@@ -75,7 +84,7 @@ pub(super) enum ReadResult {
 impl Connection {
     pub fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
         loop {
-            return match self.socket.read(buffer) {
+            return match self.stream.read(buffer) {
                 Ok(0) => ReadResult::End,
                 Ok(count) => ReadResult::Bytes(count),
                 Err(error) => match error.kind() {
@@ -90,8 +99,8 @@ impl Connection {
     /// Writes what `out` has, as far as the socket takes it, and keeps the
     /// rest. Nothing may be waiting from before.
     pub fn write_from(&mut self, out: &[u8]) -> io::Result<()> {
-        debug_assert!(!self.has_unwritten());
-        let count = write_some(&mut self.socket, out)?;
+        debug_assert!(self.unwritten.is_empty());
+        let count = write_some(&mut self.stream, out)?;
         if count < out.len() {
             self.unwritten.extend_from_slice(&out[count..]);
         }
@@ -100,26 +109,30 @@ impl Connection {
 
     /// Writes what is waiting.
     pub fn write_unwritten(&mut self) -> io::Result<()> {
-        if self.has_unwritten() {
-            self.written += write_some(&mut self.socket, &self.unwritten[self.written..])?;
-            if !self.has_unwritten() {
+        if self.written < self.unwritten.len() {
+            self.written += write_some(&mut self.stream, &self.unwritten[self.written..])?;
+            if self.written == self.unwritten.len() {
                 self.unwritten.clear();
                 self.written = 0;
             }
+            return Ok(());
         }
-        Ok(())
+        match self.stream.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    pub const fn has_unwritten(&self) -> bool {
-        self.written < self.unwritten.len()
+    pub fn has_unwritten(&self) -> bool {
+        self.written < self.unwritten.len() || self.stream.wants_write()
     }
 }
 
 /// Writes as much as the socket takes; 0 when it takes nothing now.
-fn write_some(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn write_some(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
     let mut count = 0;
     while count < bytes.len() {
-        match socket.write(&bytes[count..]) {
+        match stream.write(&bytes[count..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(more) => count += more,
             Err(error) => match error.kind() {

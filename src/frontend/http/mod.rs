@@ -7,38 +7,39 @@
 //! one waits for another shard, those behind it stay unread.
 //!
 //! Bounds: `max_connections`, `max_request_bytes` for each, `MOST_UNWRITTEN`
-//! of answers for each, and a deadline for everything a client may delay.
+//! of answers for each, what [`stream`] says for TLS, and a deadline for
+//! everything a client may delay: the handshake of TLS and the word of a proxy
+//! are part of the time for a connection's first request.
 
+mod accept;
 mod connection;
 mod reload;
 mod request;
+pub mod stream;
 mod token;
 
+pub use accept::Listener;
 pub use token::ConnectionToken;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
-use crate::bittorrent::{AddressFamily, Event, InfoHash, ScrapeCounts};
-use crate::hook::Effects;
+use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
+use crate::hook::prefix_table::{Listed, PrefixTable};
 use crate::protocol::Dialect;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
-use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
-use connection::{Connection, Phase, ReadResult, ReplyForm};
-use rustix::net::{SocketFlags, acceptfrom_with};
+use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
+use connection::{Connection, Phase, ReadResult};
 use slab::Slab;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bytes of answers that one connection may have waiting before its next
 /// pipelined request is read.
 const MOST_UNWRITTEN: usize = 64 << 10;
-
-/// Connections accepted from one listener in one turn of the loop.
-const ACCEPT_BATCH: usize = 64;
 
 /// How long a closed connection may linger for its last bytes.
 const LINGER_MILLISECONDS: u64 = 2_000;
@@ -67,6 +68,12 @@ pub struct HttpSettings {
     pub allow_ip_spoofing: bool,
     /// The header in which a proxy tells the client's address.
     pub real_ip_header: Option<String>,
+    /// The proxies that are believed (those listed as allowed); all are if
+    /// `None`.
+    pub trusted_proxies: Option<Arc<PrefixTable>>,
+    /// Whether every connection begins with a proxy's word about whom it
+    /// speaks for (PROXY protocol).
+    pub proxy_protocol: bool,
     /// Whether a connection may carry several requests.
     pub enable_keepalive: bool,
     /// Milliseconds for a request to arrive, from its first byte (or from the
@@ -84,6 +91,15 @@ pub struct HttpSettings {
     pub external_ip: bool,
     /// Where `GET /` leads; empty for a page of ours.
     pub redirect_url: String,
+}
+
+impl HttpSettings {
+    /// Whether what a proxy at this address says is believed.
+    fn trusts(&self, proxy: &IpAddr) -> bool {
+        self.trusted_proxies
+            .as_ref()
+            .is_none_or(|trusted| trusted.find(proxy) == Listed::Allowed)
+    }
 }
 
 /// What a turn of the loop lends to the frontend.
@@ -105,7 +121,7 @@ pub struct Turn<'a, L> {
 /// One shard's listeners and connections.
 pub struct HttpFrontend {
     settings: HttpSettings,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     /// Accepting failed for want of descriptors: not before the next tick.
     accept_paused: bool,
     /// No new connections or requests: the tracker stops.
@@ -127,11 +143,7 @@ pub struct HttpFrontend {
 impl HttpFrontend {
     /// A frontend on these listeners, which are non-blocking.
     #[must_use]
-    pub fn new(
-        settings: HttpSettings,
-        listeners: Vec<TcpListener>,
-        stats: Arc<ShardStats>,
-    ) -> Self {
+    pub fn new(settings: HttpSettings, listeners: Vec<Listener>, stats: Arc<ShardStats>) -> Self {
         Self {
             input: vec![0; reload::input_bytes(&settings)],
             settings,
@@ -152,38 +164,8 @@ impl HttpFrontend {
 
     /// The listeners, in the order of their numbers.
     #[must_use]
-    pub fn listeners(&self) -> &[TcpListener] {
+    pub fn listeners(&self) -> &[Listener] {
         &self.listeners
-    }
-
-    /// Accepts what waits at the listener of this number.
-    pub fn accept<L: Lanes>(&mut self, listener: usize, turn: &mut Turn<'_, L>) {
-        for _ in 0..ACCEPT_BATCH {
-            if self.stopping {
-                return;
-            }
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match acceptfrom_with(&self.listeners[listener], flags) {
-                Ok((socket, address)) => {
-                    self.stats.connections_accepted.add(1);
-                    let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
-                    if let Some(peer) = peer {
-                        self.begin(TcpStream::from(socket), peer.ip().to_canonical(), turn);
-                    }
-                }
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
-                    // The listener stays ready: without a pause the loop would
-                    // spin until a descriptor comes free.
-                    self.stats.dropped(Protocol::Http, DropReason::AcceptFailed);
-                    self.pause_accept(turn, Interest::Nothing);
-                    return;
-                }
-                // The connection ended while it waited, or its network is in
-                // trouble (accept(2)): try the next one.
-                Err(_) => {}
-            }
-        }
     }
 
     /// Handles what happened on a connection.
@@ -203,6 +185,7 @@ impl HttpFrontend {
                 return;
             }
             self.work(at, turn);
+            self.read_more(at, turn);
             return;
         }
         self.read(at, turn);
@@ -218,7 +201,7 @@ impl HttpFrontend {
         };
         let connection = &mut self.connections[at];
         let form = connection.form;
-        let family = AddressFamily::of(&connection.peer);
+        let family = form.client_family;
         let out = &mut connection.unwritten;
         let dialect = self.settings.dialect;
         let response = dialect.begin_response(out, form.keep_alive);
@@ -258,6 +241,7 @@ impl HttpFrontend {
                 self.fail(at, DropReason::ConnectionFailed);
             } else {
                 self.work(at, turn);
+                self.read_more(at, turn);
             }
         }
     }
@@ -309,7 +293,7 @@ impl HttpFrontend {
                 // its answer says that it is the last.
                 self.read(at, turn);
                 if let Some(connection) = self.connections.get(at)
-                    && connection.phase == Phase::Reading
+                    && matches!(connection.phase, Phase::Introduction | Phase::Reading)
                     && !connection.has_unwritten()
                 {
                     self.close(at);
@@ -324,45 +308,32 @@ impl HttpFrontend {
         self.connections.len()
     }
 
-    fn begin<L: Lanes>(&mut self, socket: TcpStream, peer: IpAddr, turn: &mut Turn<'_, L>) {
-        if self.connections.len() >= self.settings.max_connections {
-            self.stats
-                .dropped(Protocol::Http, DropReason::ConnectionLimit);
+    /// Reads, and goes on from there.
+    fn read<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
+        if self.connections[at].phase == Phase::Introduction && !self.introduce(at, turn) {
             return;
         }
-        self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
-        let at = self.connections.insert(Connection {
-            socket,
-            peer,
-            generation: self.generation,
-            phase: Phase::Reading,
-            deadline: milliseconds(turn.now) + self.settings.read_timeout,
-            unread: Vec::new(),
-            unwritten: Vec::new(),
-            written: 0,
-            form: ReplyForm {
-                keep_alive: false,
-                compact: true,
-                peer_ids: false,
-                family: AddressFamily::of(&peer),
-                event: Event::None,
-                external_ip: None,
-                effects: Effects::default(),
-            },
-            interest: None,
-            ended: false,
-            last: false,
-            body_follows: false,
-            served: false,
-        });
-        self.read(at, turn);
+        self.read_once(at, turn);
+        self.read_more(at, turn);
     }
 
-    /// Reads once and goes on from there.
-    fn read<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
+    /// Reads what TLS has deciphered already, of which the reactor does not
+    /// know.
+    fn read_more<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
+        while self.connections.get_mut(at).is_some_and(|connection| {
+            connection.interest == Some(Interest::Read) && connection.stream.has_more()
+        }) {
+            self.read_once(at, turn);
+        }
+    }
+
+    fn read_once<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         let connection = &mut self.connections[at];
         let mut input = std::mem::take(&mut self.input);
         let result = connection.read(&mut input);
+        if let Some(handshake) = connection.stream.take_handshake() {
+            self.stats.handshake(handshake);
+        }
         match result {
             ReadResult::Failed => self.fail(at, DropReason::ConnectionFailed),
             ReadResult::Nothing => self.settle(at, turn),
@@ -499,7 +470,7 @@ impl HttpFrontend {
                 self.close(at);
                 return;
             }
-            let _ = connection.socket.shutdown(std::net::Shutdown::Write);
+            connection.stream.end();
             connection.phase = Phase::Lingering;
             connection.unread = Vec::new();
             connection.deadline = now + LINGER_MILLISECONDS;
@@ -526,8 +497,12 @@ impl HttpFrontend {
         };
         let token = turn.connection_mark | token.to_bits();
         let result = match connection.interest {
-            None => turn.reactor.add(&connection.socket, token, interest),
-            Some(_) => turn.reactor.modify(&connection.socket, token, interest),
+            None => turn
+                .reactor
+                .add(connection.stream.socket(), token, interest),
+            Some(_) => turn
+                .reactor
+                .modify(connection.stream.socket(), token, interest),
         };
         connection.interest = Some(interest);
         if result.is_err() {
@@ -555,16 +530,6 @@ impl HttpFrontend {
         self.fail(at, DropReason::Timeout);
     }
 
-    fn pause_accept<L: Lanes>(&mut self, turn: &Turn<'_, L>, interest: Interest) {
-        self.accept_paused = interest == Interest::Nothing;
-        for (number, listener) in self.listeners.iter().enumerate() {
-            let token = turn.listener_mark | number as u64;
-            if let Err(error) = turn.reactor.modify(listener, token, interest) {
-                log::error!("cannot watch a listener: {error}");
-            }
-        }
-    }
-
     fn place_of(&self, token: ConnectionToken) -> Option<usize> {
         let at = token.place as usize;
         let connection = self.connections.get(at)?;
@@ -578,7 +543,11 @@ impl HttpFrontend {
 
     fn close(&mut self, at: usize) {
         // Dropping the socket closes it, which takes it out of the epoll.
-        drop(self.connections.remove(at));
+        let mut connection = self.connections.remove(at);
+        if connection.stream.is_half_greeted() {
+            self.stats.handshake(Handshake::Failed);
+        }
+        connection.stream.say_goodbye();
     }
 }
 

@@ -1,10 +1,11 @@
 //! One HTTP request: from its head to its answer, or to another shard.
 
 use super::connection::{Phase, ReplyForm};
-use super::{ConnectionToken, HttpFrontend, HttpSettings, Turn};
+use super::{HttpFrontend, HttpSettings, Turn};
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event};
 use crate::frontend::desk::{Answer, Asked, Lanes};
 use crate::frontend::{Client, dialect};
+use crate::hook::prefix_table::Listed;
 use crate::hook::{self, Context, Effects, Transport, Url};
 use crate::protocol::http::{
     self as wire, AnnounceQuery, AnnounceReply, ClaimedAddresses, Failure, Head, Method, Rejection,
@@ -29,19 +30,10 @@ impl HttpFrontend {
     /// Answers a request into `self.out`, or leaves its connection waiting.
     pub(super) fn request<L: Lanes>(&mut self, at: usize, head: &Head<'_>, turn: &mut Turn<'_, L>) {
         let peer = self.connections[at].peer;
-        let family = AddressFamily::of(&peer);
-        let keep_alive = self.settings.enable_keepalive && head.keep_alive && !self.stopping;
-        self.connections[at].form = ReplyForm {
-            keep_alive,
-            compact: true,
-            peer_ids: false,
-            family,
-            event: Event::None,
-            external_ip: None,
-            effects: Effects::default(),
-        };
-        self.connections[at].body_follows |= head.has_body;
         let dialect = self.settings.dialect;
+        let may_keep = self.settings.enable_keepalive && !self.stopping;
+        let keep_alive = may_keep && dialect.keeps_alive(head);
+        self.connections[at].body_follows |= head.has_body;
         let route = dialect.route(&self.settings.routes, head);
         let action = match route {
             _ if head.method != Method::Get => Action::Other,
@@ -49,10 +41,26 @@ impl HttpFrontend {
             Route::Scrape => Action::Scrape,
             Route::FullScrape | Route::Root | Route::Unknown => Action::Other,
         };
+        let client = match action {
+            Action::Other => Ok(peer),
+            _ => self.client(head, peer),
+        };
+        let family = AddressFamily::of(client.as_ref().unwrap_or(&peer));
+        self.connections[at].form = ReplyForm {
+            keep_alive,
+            compact: true,
+            peer_ids: false,
+            family,
+            client_family: family,
+            event: Event::None,
+            external_ip: None,
+            effects: Effects::default(),
+        };
         self.stats.request(Protocol::Http, action, family);
-        let result = match action {
-            Action::Announce => self.announce(at, head, peer, turn),
-            Action::Scrape => self.scrape(at, head, peer, turn),
+        let result = match (action, client) {
+            (_, Err(failure)) => Err(Denied::because_of(failure)),
+            (Action::Announce, Ok(client)) => self.announce(at, head, client, turn),
+            (Action::Scrape, Ok(client)) => self.scrape(at, head, client, turn),
             _ => {
                 self.other(at, head, route, keep_alive);
                 return;
@@ -128,7 +136,7 @@ impl HttpFrontend {
         &mut self,
         at: usize,
         head: &Head<'_>,
-        peer: IpAddr,
+        client: IpAddr,
         turn: &mut Turn<'_, L>,
     ) -> Result<Handled, Denied> {
         let dialect = self.settings.dialect;
@@ -136,8 +144,8 @@ impl HttpFrontend {
         let ip = wire::resolve_address(
             &query.claimed,
             self.settings.allow_ip_spoofing,
-            head.real_ip,
-            peer,
+            None,
+            client,
         )
         .map_err(Denied::because_of)?;
         let mut announce = query.to_announce(ip);
@@ -145,9 +153,8 @@ impl HttpFrontend {
         let hooks = turn.shard.hooks();
         let (judges, notes) = (hooks.judges(), hooks.notes());
         if judges || notes {
-            let source = self.source(head, peer)?;
             let route = self.settings.routes.find(head.path);
-            let context = context(head, source, route.as_ref());
+            let context = context(head, client, route.as_ref());
             let now = turn.now.into();
             if judges {
                 let judgement = turn.shard.before_announce(now, &mut announce, &context);
@@ -179,12 +186,15 @@ impl HttpFrontend {
             return Ok(Handled::Answered);
         }
         self.stats.cross_shard_request(Protocol::Http);
-        let client = Client::Http(self.token(at));
+        let waiting = Client::Http(self.token(at));
         let question = match dialect.combines_families() {
             false => Question::Announce(announce),
             true => Question::AnnounceBoth(announce, Peers::Both),
         };
-        match turn.desk.ask_one(turn.now.seconds, owner, question, client) {
+        match turn
+            .desk
+            .ask_one(turn.now.seconds, owner, question, waiting)
+        {
             Asked::Waiting => Ok(Handled::Waiting),
             Asked::Refused => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
@@ -197,12 +207,12 @@ impl HttpFrontend {
         &mut self,
         at: usize,
         head: &Head<'_>,
-        peer: IpAddr,
+        client: IpAddr,
         turn: &mut Turn<'_, L>,
     ) -> Result<Handled, Denied> {
         let dialect = self.settings.dialect;
         let families = match dialect.combines_families() {
-            false => Families::One(AddressFamily::of(&peer)),
+            false => Families::One(AddressFamily::of(&client)),
             true => Families::Both,
         };
         self.hashes.clear();
@@ -211,9 +221,8 @@ impl HttpFrontend {
             hashes.push(hash);
         })?;
         if turn.shard.hooks().judges() {
-            let source = self.source(head, peer)?;
             let route = self.settings.routes.find(head.path);
-            let context = context(head, source, route.as_ref());
+            let context = context(head, client, route.as_ref());
             let now = turn.now.into();
             let judgement = turn.shard.before_scrape(now, &self.hashes, &context);
             judgement.map_err(|refused| dialect::word(dialect, refused))?;
@@ -222,7 +231,7 @@ impl HttpFrontend {
         if self.hashes.iter().any(|hash| owners.owner(hash) != id) {
             self.stats.cross_shard_request(Protocol::Http);
         }
-        let client = Client::Http(self.token(at));
+        let waiting = Client::Http(self.token(at));
         let keep_alive = self.connections[at].form.keep_alive;
         let (out, files, stats) = (&mut self.out, &mut self.files, &self.stats);
         let mut result = Ok(Handled::Waiting);
@@ -231,7 +240,7 @@ impl HttpFrontend {
             turn.shard,
             families,
             self.hashes.iter().copied(),
-            client,
+            waiting,
             |_, answer| {
                 if let Answer::Scrape(hashes, counts) = answer {
                     files.clear();
@@ -247,13 +256,6 @@ impl HttpFrontend {
             },
         );
         result
-    }
-
-    fn token(&self, at: usize) -> ConnectionToken {
-        ConnectionToken {
-            place: at as u32,
-            generation: self.connections[at].generation,
-        }
     }
 
     /// Remembers how the announce in hand is to be answered.
@@ -274,10 +276,26 @@ impl HttpFrontend {
         *form
     }
 
-    /// Who sent a request, for hooks: not what it claims.
-    fn source(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Denied> {
-        wire::resolve_address(&ClaimedAddresses::default(), false, head.real_ip, peer)
-            .map_err(Denied::because_of)
+    /// Who sent a request: the other end of the connection or, when that is a
+    /// proxy that is believed, whom it names. Not what the client claims.
+    fn client(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Failure> {
+        let settings = &self.settings;
+        let Some(name) = &settings.real_ip_header else {
+            return Ok(peer);
+        };
+        let named = match head.real_ip {
+            _ if !settings.trusts(&peer) => return Ok(peer),
+            // Any proxy is believed: this may be none, as in Chihaya.
+            None if settings.trusted_proxies.is_none() => return Ok(peer),
+            None => return Err(Failure::NoForwardedAddress),
+            Some(lines) => {
+                let listed = settings.trusted_proxies.as_ref();
+                let is_trusted =
+                    |ip: &IpAddr| listed.is_some_and(|listed| listed.find(ip) == Listed::Allowed);
+                wire::forwarded_client(name, lines, is_trusted)?
+            }
+        };
+        wire::resolve_address(&ClaimedAddresses::default(), false, None, named)
     }
 }
 

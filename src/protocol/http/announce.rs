@@ -126,6 +126,8 @@ pub enum Failure {
     UnparsableIp,
     /// The address is one that no peer can have.
     InvalidIp,
+    /// A proxy that is trusted to name its client does not.
+    NoForwardedAddress,
 }
 
 impl Failure {
@@ -148,6 +150,7 @@ impl Failure {
             Self::InvalidPort => "invalid port",
             Self::UnparsableIp => "failed to parse peer IP address",
             Self::InvalidIp => "invalid IP",
+            Self::NoForwardedAddress => "proxy did not name the client's address",
         }
     }
 }

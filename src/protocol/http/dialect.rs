@@ -59,6 +59,18 @@ impl Dialect {
         }
     }
 
+    /// Whether the client of a request takes a connection for one that is used
+    /// again. A client of opentracker expects it to be closed, and may wait for
+    /// that, unless it asked for something else.
+    #[must_use]
+    #[inline]
+    pub const fn keeps_alive(self, head: &Head<'_>) -> bool {
+        match self {
+            Self::Karuta => head.keep_alive,
+            Self::Opentracker => head.keep_alive && head.asks_keep_alive,
+        }
+    }
+
     /// Where a request leads. The configured routes always count first.
     #[must_use]
     pub fn route(self, routes: &Routes, head: &Head<'_>) -> Route {

@@ -68,9 +68,13 @@ pub struct Head<'a> {
     /// Whether the client allows the connection to be used again. Never when
     /// a body was announced.
     pub keep_alive: bool,
+    /// Whether it asks for that in so many words.
+    pub asks_keep_alive: bool,
     /// Whether a body follows, which must not be taken for a request.
     pub has_body: bool,
-    /// The first value of [`HeadOptions::real_ip_header`].
+    /// The value of [`HeadOptions::real_ip_header`]. When there are several of
+    /// them: all from the first value to the end of the last one, with the
+    /// header lines between, which [`super::forwarded_client`] reads.
     pub real_ip: Option<&'a [u8]>,
     /// The first value of `Authorization` (RFC 9110, section 11.6.2).
     pub authorization: Option<&'a [u8]>,
@@ -87,6 +91,7 @@ impl Head<'_> {
             has_query: false,
             version_minor: 0,
             keep_alive: false,
+            asks_keep_alive: false,
             has_body: false,
             real_ip: None,
             authorization: None,
@@ -175,8 +180,12 @@ pub fn parse_head<'a>(
         has_query,
         version_minor,
         keep_alive: reusable && !fields.has_body,
+        asks_keep_alive: fields.asks_keep_alive,
         has_body: fields.has_body,
-        real_ip: fields.real_ip,
+        real_ip: match (fields.real_ip, fields.last_real_ip) {
+            (Some(first), Some(last)) => Some(span(buffer, first, last).unwrap_or_default()),
+            (first, _) => first,
+        },
         authorization: fields.authorization,
     }))
 }
@@ -189,6 +198,8 @@ struct Fields<'a> {
     asks_close: bool,
     asks_keep_alive: bool,
     real_ip: Option<&'a [u8]>,
+    /// If there are several.
+    last_real_ip: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
 }
 
@@ -201,9 +212,10 @@ impl<'a> Fields<'a> {
         for header in headers {
             let name = header.name;
             if real_ip_header.is_some_and(|wanted| name.eq_ignore_ascii_case(wanted)) {
-                // The first, as in Chihaya. The proxy has to replace this
-                // header and not add to it: a forged one would come first.
-                fields.real_ip.get_or_insert(header.value);
+                match fields.real_ip {
+                    None => fields.real_ip = Some(header.value),
+                    Some(_) => fields.last_real_ip = Some(header.value),
+                }
             }
             if name.eq_ignore_ascii_case("connection") {
                 for option in header.value.split(|&byte| byte == b',') {
@@ -232,6 +244,13 @@ impl<'a> Fields<'a> {
         }
         Ok(fields)
     }
+}
+
+/// The bytes from the beginning of one part of a buffer to the end of another.
+fn span<'a>(buffer: &'a [u8], first: &[u8], last: &[u8]) -> Option<&'a [u8]> {
+    let at = |part: *const u8| part.addr().checked_sub(buffer.as_ptr().addr());
+    let end = at(last.as_ptr())?.checked_add(last.len())?;
+    buffer.get(at(first.as_ptr())?..end)
 }
 
 /// Path and query of a target in origin form or absolute form (RFC 9112,
@@ -285,11 +304,29 @@ mod tests {
             has_query: true,
             version_minor: 1,
             keep_alive: true,
+            asks_keep_alive: false,
             has_body: false,
             real_ip: Some(b"192.0.2.1"),
             authorization: None,
         };
         assert_eq!(complete(text), expected);
+    }
+
+    #[test]
+    fn several_real_ips_are_one_piece() {
+        for (first, between, last) in [
+            ("1", "", "2"),
+            ("1, 2", "Host: x\r\n", "3"),
+            ("1", "", ""),
+            ("", "", ""),
+            ("", "X-Real-IP: 7\r\n", "2"),
+        ] {
+            let piece = format!("{first}\r\n{between}x-real-IP: {last}");
+            let text = format!("GET / HTTP/1.1\r\nX-Real-IP: {piece}\r\nA: b\r\n\r\n");
+            // The blanks before an empty value may or may not belong to it.
+            let real_ip = complete(&text).real_ip.map(<[u8]>::trim_ascii);
+            assert_eq!(real_ip, Some(piece.trim().as_bytes()), "{text}");
+        }
     }
 
     #[test]

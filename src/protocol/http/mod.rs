@@ -7,6 +7,7 @@
 //!                   -> Err          write_status(error.status()), close
 //!                   -> Complete     method other than GET: 405
 //!                                   Routes::find(path): none: 404
+//! forwarded_client                  behind a proxy: whose request it is
 //! parse_announce / parse_scrape     Err: write_failure, status 200
 //! resolve_address                   Err: write_failure, status 200
 //! begin_response, write_..., finish
@@ -22,6 +23,7 @@
 
 mod announce;
 mod dialect;
+mod forwarded;
 mod head;
 mod opentracker;
 pub mod percent;
@@ -35,6 +37,7 @@ pub use announce::{
     resolve_address,
 };
 pub use dialect::{Rejection, Route};
+pub use forwarded::forwarded_client;
 pub use head::{Head, HeadError, HeadOptions, HeadStatus, MAX_HEADERS, Method, parse_head};
 pub use reply::{
     AnnounceReply, OpenResponse, RetryIn, Status, begin_response, write_announce_compact,
