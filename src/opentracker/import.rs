@@ -4,7 +4,7 @@
 //! Constants that opentracker is compiled with (intervals, limits, timeouts)
 //! are keys here, so the text says what they are there.
 
-use super::page::{NOT_YET, Page, quoted};
+use super::page::{Page, quoted};
 use super::parse::{DEFAULT_PORT, Directive, Network, Origin, Remark, Script, Setting};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
@@ -369,12 +369,7 @@ impl Importer<'_> {
                  (opentracker\ntakes the first, which a client can make up)."
             );
             page.nested_raw("trusted_proxies", &comment, networks(&wanted.proxies));
-            if NOT_YET
-                .iter()
-                .all(|(key, _)| *key != "http.trusted_proxies")
-            {
-                page.nested("real_ip_header", "", "X-Forwarded-For");
-            }
+            page.nested("real_ip_header", "", "X-Forwarded-For");
         }
         let (word, comment) = match &wanted.stats_path {
             Some((word, origin)) => (word.as_str(), origin.to_string()),

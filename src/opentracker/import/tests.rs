@@ -1,6 +1,6 @@
 //! What opentracker's files and flags become.
 
-use super::super::page::one_line;
+use super::super::page::{NOT_YET, one_line};
 use super::super::{Asked, read_flags};
 use super::*;
 use crate::config::Config;
