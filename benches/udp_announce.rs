@@ -62,6 +62,7 @@ fn main() {
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
+        opentracker_statistics: false,
     };
     let mut shard = Shard::new(0, owners, &settings, 1, stats.clone());
     let mut desk: Desk<NoLanes, Client> = Desk::new(0, NoLanes, 128);

@@ -9,6 +9,7 @@
 //! server      builds the mesh, starts shards and control; stops in reverse
 //! control     signals, metrics endpoint, reload
 //! frontend    udp, http: bytes <-> requests on one transport
+//! state       snapshots of all swarms on disk, opentracker's state file
 //! runtime     executors, mesh between shards, clock, reactor
 //! shard       one core's state: announce, scrape, tick; synchronous
 //! hook        policy on requests
@@ -31,5 +32,6 @@ pub mod protocol;
 pub mod runtime;
 pub mod server;
 pub mod shard;
+pub mod state;
 pub mod swarm;
 pub mod sys;

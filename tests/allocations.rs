@@ -248,6 +248,7 @@ fn shard(id: usize, owners: OwnerMap, stats: Arc<ShardStats>) -> Shard {
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
+        opentracker_statistics: true,
     };
     Shard::new(id, owners, &settings, 1, stats)
 }

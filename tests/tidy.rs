@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module uses only those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "sys",
     "bittorrent",
     "protocol",
@@ -15,6 +15,7 @@ const LAYERS: [&str; 13] = [
     "hook",
     "shard",
     "runtime",
+    "state",
     "frontend",
     "control",
     "server",

@@ -6,6 +6,7 @@ use super::http_rules;
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
+use super::statistics;
 use crate::protocol::Dialect;
 use crate::protocol::http::Routes;
 use serde_yaml::Value;
@@ -94,6 +95,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
         read_storage(&mut section, config);
         section.finish();
     }
+    super::state::read(root, config);
     config.prehooks = read_hooks(root, "prehooks", PREHOOKS);
     config.posthooks = read_hooks(root, "posthooks", POSTHOOKS);
 
@@ -165,6 +167,7 @@ fn read_http(
     );
     section.boolean("external_ip", &mut http.external_ip);
     read_redirect_url(section, &mut http.redirect_url);
+    statistics::read(section, dialect, &mut http);
     if !is_on {
         http.addr.clear();
     }

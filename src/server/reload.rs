@@ -21,6 +21,7 @@ use crate::config::{Config, HookConfig};
 use crate::control::background::Background;
 use crate::control::reloads::Reloads;
 use crate::control::service_manager::ServiceManager;
+use crate::frontend::http::handover::HandedOver;
 use crate::frontend::update::ShardUpdate;
 use crate::hook::Plan;
 use crate::runtime::clock::Clock;
@@ -71,6 +72,8 @@ pub(super) struct Parts {
     pub seeds: ReloadSeeds,
     pub reloads: Arc<Reloads>,
     pub clock: Clock,
+    /// The way to what serves statistics.
+    pub statistics_lane: Sender<HandedOver>,
 }
 
 /// What was drawn at the start and stays.
@@ -165,7 +168,7 @@ impl Reloader {
         let mut running = lock(&self.0.running);
         let mut next = config.clone();
         let report = keys::settle(&running, &mut next);
-        let settings = Settings::new(&next, self.0.seeds.connection_key)?;
+        let settings = Settings::new(&next, self.0.seeds.connection_key, &self.0.statistics_lane)?;
         // Hooks that stay the same keep what they know of clients.
         let hooks_change = report.changed.iter().any(|key| key.ends_with("hooks"));
         let (plan, background) = match hooks_change {

@@ -9,6 +9,7 @@
 //! Counters only grow, and wrap at 2^64. Sums over shards, names and labels
 //! are left to `control::metrics`.
 
+use super::opentracker_counters::OpentrackerCounters;
 use crate::bittorrent::AddressFamily;
 use crate::hook::{HookKind, Refused};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -60,6 +61,8 @@ pub struct ShardStats {
     pub ticks: Counter,
     /// Its sweeps for expired peers.
     pub sweep: SweepStats,
+    /// What only opentracker's statistics show.
+    pub opentracker: OpentrackerCounters,
 }
 
 /// What is counted per address family.

@@ -35,6 +35,11 @@ impl HttpFrontend {
         let keep_alive = may_keep && dialect.keeps_alive(head);
         self.connections[at].body_follows |= head.has_body;
         let route = dialect.route(&self.settings.routes, head);
+        if self.settings.handover.is_on()
+            && self.take_errand(at, head, route, self.client(head, peer).ok())
+        {
+            return;
+        }
         let action = match route {
             _ if head.method != Method::Get => Action::Other,
             Route::Announce => Action::Announce,
