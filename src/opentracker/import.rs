@@ -153,13 +153,19 @@ impl Importer<'_> {
             self.settle_statistics();
         }
         self.settle_lists();
-        if !self.start.privileged
-            && let Some((_, origin)) = self.wanted.user.take()
-        {
-            self.remark(
-                origin,
-                "has no effect without root, as there: the tracker runs as who starts it",
-            );
+        if !self.start.privileged {
+            if let Some((_, origin)) = self.wanted.user.take() {
+                self.remark(
+                    origin,
+                    "has no effect without root, as there: the tracker runs as who starts it",
+                );
+            }
+            if let Some((_, origin)) = self.wanted.root.clone() {
+                self.remark(
+                    origin,
+                    "without root it is only where relative paths begin, as there",
+                );
+            }
         }
     }
 
@@ -278,7 +284,7 @@ impl Importer<'_> {
         shown(&Path::new("/").join(inside))
     }
 
-    fn write(&mut self, page: &mut Page) {
+    fn write(&self, page: &mut Page) {
         self.write_root(page);
         if !self.wanted.tcp.is_empty() {
             self.write_http(page);
@@ -296,13 +302,6 @@ impl Importer<'_> {
             "24h",
         );
         self.write_lists(page);
-        for (key, reason) in std::mem::take(&mut page.left_out) {
-            let reason = format!("{key} is not supported yet: {reason}");
-            self.remarks.push(Remark {
-                origin: None,
-                reason,
-            });
-        }
     }
 
     fn write_root(&self, page: &mut Page) {

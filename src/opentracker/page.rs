@@ -10,21 +10,17 @@ use std::fmt::Write as _;
 #[derive(Default)]
 pub(super) struct Page {
     text: String,
-    section: String,
-    /// Keys that are [`NOT_YET`] there, and what that means.
-    pub(super) left_out: Vec<(String, &'static str)>,
 }
 
 impl Page {
     pub(super) fn root(&mut self, key: &str, comment: &str, value: String) {
-        self.entry(0, "", key, comment, value);
+        self.entry(0, key, comment, value);
     }
 
     pub(super) fn section(&mut self, name: &str, comment: &str) {
         self.text.push('\n');
         self.comment(0, comment);
         self.line(&format!("{name}:"));
-        name.clone_into(&mut self.section);
     }
 
     pub(super) fn nested(&mut self, key: &str, comment: &str, value: &str) {
@@ -32,22 +28,14 @@ impl Page {
     }
 
     pub(super) fn nested_raw(&mut self, key: &str, comment: &str, value: String) {
-        let section = format!("{}.", self.section);
-        self.entry(2, &section, key, comment, value);
+        self.entry(2, key, comment, value);
     }
 
     pub(super) fn deep(&mut self, key: &str, comment: &str, value: &str) {
-        self.entry(4, "", key, comment, quoted(value));
+        self.entry(4, key, comment, quoted(value));
     }
 
-    fn entry(&mut self, indent: usize, section: &str, key: &str, comment: &str, value: String) {
-        let path = format!("{section}{key}");
-        if indent < 4
-            && let Some((_, reason)) = NOT_YET.iter().find(|(known, _)| *known == path)
-        {
-            self.left_out.push((path, reason));
-            return;
-        }
+    fn entry(&mut self, indent: usize, key: &str, comment: &str, value: String) {
         self.comment(indent, comment);
         self.line(&format!("{:indent$}{key}: {value}", ""));
     }
@@ -103,13 +91,3 @@ pub(super) fn quoted(text: &str) -> String {
     }
     quoted + "\""
 }
-
-/// Keys that the importer knows and the configuration does not have yet. They
-/// are left out, and that is said. (`import_knows_what_the_reader_knows` fails
-/// when one of them can go.)
-pub(super) const NOT_YET: &[(&str, &str)] = &[
-    ("opentracker_state_file", "download counts begin at 0"),
-    ("http.stats_path", "/stats is answered 404"),
-    ("http.stats_networks", "there are no statistics to protect"),
-    ("http.full_scrape", "/scrape without a query is refused"),
-];

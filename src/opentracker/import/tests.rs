@@ -1,6 +1,6 @@
 //! What opentracker's files and flags become.
 
-use super::super::page::{NOT_YET, one_line};
+use super::super::page::one_line;
 use super::super::{Asked, read_flags};
 use super::*;
 use crate::config::Config;
@@ -115,20 +115,7 @@ fn every_line_is_there_or_named() {
         let repeated = ["access.stats", "access.proxy"].contains(&key);
         let listens = key.starts_with("listen.") && key != "listen.udp.workers";
         let is_there = import.yaml.contains(&place) || listens || repeated;
-        let left_out = NOT_YET.iter().any(|(path, _)| {
-            let text = match key {
-                "access.stats_path" => "http.stats_path",
-                "tracker.redirect_url" => "http.redirect_url",
-                "tracker.rootdir" => "",
-                _ => return false,
-            };
-            *path == text
-        });
-        assert!(
-            is_there || left_out || key == "tracker.rootdir",
-            "{line}\n{}",
-            import.yaml
-        );
+        assert!(is_there, "{line}\n{}", import.yaml);
     }
     assert!(
         remarks.contains("ot.conf:1: listen.udp.workers: has no equivalent"),
@@ -165,49 +152,21 @@ fn values_are_the_readers() {
             ..start()
         },
     );
-    let (config, remarks) = read(&import);
+    let (config, _) = read(&import);
     let yaml = config.to_yaml();
-    for (key, expected) in [
-        ("dialect", "dialect: opentracker"),
-        (
-            "announce_interval_spread",
-            "announce_interval_spread: 5m59s",
-        ),
-        ("user", "user: tracker"),
-        ("chroot", "chroot: /var/lib/ot"),
-        (
-            "http.redirect_url",
-            "redirect_url: https://example.org/?a=\"b\"#c",
-        ),
-        ("http.trusted_proxies", "192.0.2.0/24"),
-        ("http.trusted_proxies", "real_ip_header: X-Forwarded-For"),
-        ("http.stats_path", "stats_path: secret"),
-        ("http.stats_networks", "2001:db8::1"),
-        ("http.full_scrape", "full_scrape: true"),
+    for expected in [
+        "dialect: opentracker",
+        "announce_interval_spread: 5m59s",
+        "user: tracker",
+        "chroot: /var/lib/ot",
+        "redirect_url: https://example.org/?a=\"b\"#c",
+        "192.0.2.0/24",
+        "real_ip_header: X-Forwarded-For",
+        "stats_path: secret",
+        "2001:db8::1",
+        "full_scrape: true",
     ] {
-        let is_missing = NOT_YET.iter().any(|(path, _)| *path == key);
-        match is_missing {
-            true => assert!(
-                remarks.contains(&format!("{key} is not supported yet")),
-                "{remarks}"
-            ),
-            false => assert!(yaml.contains(expected), "{expected}\n{yaml}"),
-        }
-    }
-}
-
-#[test]
-fn import_knows_what_the_reader_knows() {
-    for (path, _) in NOT_YET {
-        let text = match path.strip_prefix("http.") {
-            Some(key) => format!("http: {{{key}: null}}"),
-            None => format!("udp: {{}}\n{path}: null"),
-        };
-        let error = Config::parse(&text, "x")
-            .err()
-            .map(|error| error.to_string());
-        let error = error.unwrap_or_else(|| panic!("{path} is known now: take it off the list"));
-        assert!(error.contains("unknown key"), "{path}: {error}");
+        assert!(yaml.contains(expected), "{expected}\n{yaml}");
     }
 }
 
@@ -273,8 +232,7 @@ fn statistics_are_for_those_that_are_named() {
         let (_, remarks) = read(&import);
         assert!(remarks.contains(expected), "{text}: {remarks}");
         let is_served = import.yaml.contains("stats_path: \"stats\"");
-        let is_known = NOT_YET.iter().all(|(key, _)| *key != "http.stats_path");
-        assert_eq!(is_served, is_known && expected.starts_with("everybody"));
+        assert_eq!(is_served, expected.starts_with("everybody"), "{text}");
     }
     let (_, remarks) = read(&import_flags("-A 192.0.2.1", &start()));
     assert!(
