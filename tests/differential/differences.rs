@@ -34,9 +34,6 @@ pub const SHORT_WITH_WRONG_ID: &str = "a short datagram with a wrong connection 
 /// opentracker reads the rest of a hash from what was in its buffer.
 pub const HALF_A_HASH: &str = "half a hash in a scrape over UDP";
 
-/// opentracker does not ask for the version of HTTP.
-pub const NO_VERSION: &str = "a request without a version of HTTP";
-
 /// Debian's version says HTTP/1.0 before some statistics; 1.0 says 1.1.
 pub const STATISTICS_HEAD: &str = "the version of HTTP before statistics";
 
@@ -58,7 +55,6 @@ pub const DIFFERENCES: &[&str] = &[
     REFUSED_DATAGRAM,
     SHORT_WITH_WRONG_ID,
     HALF_A_HASH,
-    NO_VERSION,
     STATISTICS_HEAD,
     STATISTICS_WITH_HASH,
     FULL_SCRAPE,
