@@ -61,26 +61,23 @@ pub fn read(words: &[OsString]) -> Result<Asked, String> {
         if text == "--" {
             break;
         }
-        let Some(mut flags) = text.strip_prefix('-').filter(|flags| !flags.is_empty()) else {
+        let mut letters = text.chars();
+        let (Some('-'), Some(flag)) = (letters.next(), letters.next()) else {
             reader.skip(text);
             continue;
         };
-        while let Some(flag) = flags.chars().next() {
-            flags = &flags[flag.len_utf8()..];
-            match flag {
-                'h' => return Ok(Asked::Help),
-                'v' => return Ok(Asked::Version),
-                flag if WITH_VALUE.contains(flag) => {}
-                flag => return Err(format!("-{flag}: no such flag; -h lists them")),
-            }
-            let value = match flags {
-                "" => words.next().and_then(|word| word.to_str()),
-                rest => Some(rest),
-            };
-            let value = value.ok_or_else(|| format!("-{flag}: the value is missing"))?;
-            reader.take(flag, value)?;
-            break;
+        match flag {
+            'h' => return Ok(Asked::Help),
+            'v' => return Ok(Asked::Version),
+            flag if WITH_VALUE.contains(flag) => {}
+            flag => return Err(format!("-{flag}: no such flag; -h lists them")),
         }
+        let value = match letters.as_str() {
+            "" => words.next().and_then(|word| word.to_str()),
+            rest => Some(rest),
+        };
+        let value = value.ok_or_else(|| format!("-{flag}: the value is missing"))?;
+        reader.take(flag, value)?;
     }
     for word in words {
         reader.skip(&word.to_string_lossy());
