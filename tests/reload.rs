@@ -501,7 +501,6 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
             config.metrics_addr = vec!["127.0.0.1:1".parse().expect("an address")];
             config.storage.config.peer_ids = true;
             config.state_file = "state".into();
-            config.state_interval = Duration::from_secs(60);
             config.opentracker_state_file = "dump".into();
             udp(config).addr.pop();
             udp(config).receive_buffer_bytes = 1;

@@ -461,6 +461,22 @@ fn the_state_is_saved_while_announces_go_on() {
 }
 
 #[test]
+fn a_reload_can_have_it_saved_more_often() {
+    let home = Home::new();
+    let mut config = home.config(2);
+    let server = Server::start(&config);
+    let mut client = client(&server, V4);
+    client.announce(&Announce::seeder(hash(1), 1));
+    assert_eq!(server.state_stats().last_saved_unix_seconds(), 0);
+    config.state_interval = Duration::from_millis(10);
+    let report = server.reload(&config).expect("a good configuration");
+    assert_eq!(report.changed, ["state_interval"]);
+    while server.state_stats().last_saved_unix_seconds() == 0 {
+        client.announce(&Announce::seeder(hash(1), 1));
+    }
+}
+
+#[test]
 fn what_a_killed_save_left_is_no_matter() {
     let home = Home::new();
     let server = Server::start(&home.config(2));

@@ -260,7 +260,7 @@ mod tests {
         let whole = line(1);
         let mut writer = write(&path, &whole[..13]);
         assert_eq!(receive(&mut fifo), NOTHING);
-        writer.write_all(whole[13..].as_bytes()).expect("written");
+        writer.write_all(&whole.as_bytes()[13..]).expect("written");
         assert_eq!(receive(&mut fifo), [1]);
         // Without an end: counts when its writer has closed.
         writer.write_all(&whole.as_bytes()[..40]).expect("written");

@@ -59,11 +59,11 @@ macro_rules! section {
 
 section!(
     settle_root, ROOT, Config, "",
-    live: [announce_interval, min_announce_interval, announce_interval_spread, dialect],
-    restart: [
-        metrics_addr, shards, user, group, chroot, state_file, state_interval,
-        opentracker_state_file
+    live: [
+        announce_interval, min_announce_interval, announce_interval_spread, dialect,
+        state_interval
     ],
+    restart: [metrics_addr, shards, user, group, chroot, state_file, opentracker_state_file],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
     apart: [http, udp, storage, prehooks, posthooks, notices],
@@ -335,9 +335,11 @@ mod tests {
             }
         }
         let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
-        // The files of HTTPS are no shard's matter: see tests/https.rs.
+        // The files of HTTPS and the saves of the state are no shard's matter: see
+        // tests/https.rs and tests/state.rs.
+        let elsewhere = |key: &str| key.starts_with("http.tls_") || key == "state_interval";
         let missing = keys().filter(|(key, reach)| {
-            *reach == Reach::Live && !tried.contains(key) && !key.starts_with("http.tls_")
+            *reach == Reach::Live && !tried.contains(key) && !elsewhere(key)
         });
         assert_eq!(missing.count(), 0, "a live key has no other value here");
     }

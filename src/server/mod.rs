@@ -199,7 +199,6 @@ impl Tracker {
             metrics,
             surveys: desk,
             statistics,
-            keeper,
             state_stats,
             reloader: Reloader::new(Parts {
                 running: Mutex::new(config.clone()),
@@ -214,7 +213,9 @@ impl Tracker {
                 reloads,
                 clock,
                 statistics_lane,
+                state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
+            keeper,
             udp,
             http,
             https,

@@ -17,6 +17,7 @@ use super::StartError;
 use super::https::Https;
 use super::keys::{self, Report};
 use super::settings::Settings;
+use super::state;
 use crate::config::{Config, HookConfig};
 use crate::control::background::Background;
 use crate::control::reloads::Reloads;
@@ -27,6 +28,7 @@ use crate::hook::Plan;
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::mesh::Bell;
+use crate::state::IntervalSetter;
 use crossbeam_channel::{Sender, bounded};
 use std::fmt;
 use std::io;
@@ -74,6 +76,8 @@ pub(super) struct Parts {
     pub clock: Clock,
     /// The way to what serves statistics.
     pub statistics_lane: Sender<HandedOver>,
+    /// Where the state is saved, if it is.
+    pub state_intervals: Option<IntervalSetter>,
 }
 
 /// What was drawn at the start and stays.
@@ -185,6 +189,12 @@ impl Reloader {
             return Err(StartError("the tracker has stopped".to_owned()));
         }
         self.tell_shards(&settings, plan.as_ref());
+        // Only if it changed: the time until the next save begins anew.
+        if report.changed.contains(&"state_interval")
+            && let Some(intervals) = &self.0.state_intervals
+        {
+            intervals.set(state::interval(&next));
+        }
         match background {
             Some(background) => self.replace(background),
             // Other hooks have just read theirs.

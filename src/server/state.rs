@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The state that the configuration names.
 pub(super) struct State<'a> {
@@ -54,10 +55,9 @@ impl<'a> State<'a> {
         let Some(place) = self.place else {
             return Ok(None);
         };
-        let interval = self.config.state_interval;
         let settings = KeeperSettings {
             place,
-            interval: (!interval.is_zero()).then_some(interval),
+            interval: interval(self.config),
             peer_ids: self.config.storage.config.peer_ids,
             clock: self.clock,
             stats: self.stats,
@@ -148,6 +148,11 @@ impl<'a> State<'a> {
         );
         Ok(())
     }
+}
+
+/// How often to save meanwhile, if at all.
+pub(super) fn interval(config: &Config) -> Option<Duration> {
+    Some(config.state_interval).filter(|interval| !interval.is_zero())
 }
 
 fn place(path: &Path) -> Result<Place, StartError> {

@@ -9,7 +9,9 @@ pub mod families;
 pub mod opentracker_counters;
 mod overlap;
 pub mod owner;
+mod restore;
 pub mod stats;
+pub mod survey;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
@@ -89,10 +91,6 @@ macro_rules! with_peer {
         }
     };
 }
-
-// After the macros, which they use.
-mod restore;
-pub mod survey;
 
 /// One shard. Made on the thread that starts the tracker, then owned by its
 /// executor.

@@ -1,7 +1,7 @@
 //! Putting back what was saved, before a shard serves.
 
 use super::survey::PeerView;
-use super::{Shard, Swarms};
+use super::{Shard, Swarms, with_store, with_swarms};
 use crate::bittorrent::{AddressFamily, InfoHash};
 use crate::hook::selection::{Scope, Selected, StoredIp};
 use crate::swarm::{Capacity, Restored, SavedSwarm, StoredPeer, VisitedPeer};
@@ -23,20 +23,9 @@ impl Shard {
             narrow => selector.note(family.index(), narrow, now_seconds),
         });
         let room = &mut self.capacity;
-        match (&mut self.swarms, family) {
-            (Swarms::Plain(swarms, _), AddressFamily::V4) => {
-                restore_in(swarms, now_seconds, saved, peers, room)
-            }
-            (Swarms::Plain(_, swarms), AddressFamily::V6) => {
-                restore_in(swarms, now_seconds, saved, peers, room)
-            }
-            (Swarms::WithIds(swarms, _), AddressFamily::V4) => {
-                restore_in(swarms, now_seconds, saved, peers, room)
-            }
-            (Swarms::WithIds(_, swarms), AddressFamily::V6) => {
-                restore_in(swarms, now_seconds, saved, peers, room)
-            }
-        }
+        with_swarms!(&mut self.swarms, family, |swarms| {
+            restore_in(swarms, now_seconds, saved, peers, room)
+        })
     }
 
     /// Makes the downloads of a torrent, of both families together, at least

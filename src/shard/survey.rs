@@ -8,8 +8,8 @@
 //! - A swarm that is there during the whole walk is shown exactly once (once
 //!   per family that has it), however the tables change meanwhile. One that
 //!   comes or goes is shown once or not at all. Each is shown as it is then.
-//! - A slice passes [`SLICE_ITEMS`] swarms and peers, about 100 µs of work. A
-//!   giant swarm is shown in parts ([`Survey::more_peers`]).
+//! - A slice passes [`SLICE_ITEMS`] swarms and peers, some tens of microseconds
+//!   of work. A giant swarm is shown in parts ([`Survey::more_peers`]).
 //! - At most [`ACTIVE`] surveys go on at once, in turn; [`WAITING`] more wait.
 //! - A survey that is dropped without [`Survey::finish`] was cut short: the
 //!   tracker stops. What is to be done then is left with the shards before
@@ -31,8 +31,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Swarms and peers that one slice passes: about 100 µs where nothing is in
-/// the caches and the survey is quick.
+/// Swarms and peers that one slice passes: 25 µs of a snapshot (the example
+/// `state_speed`), four times that with a slow survey or a slow machine.
 pub const SLICE_ITEMS: usize = 1024;
 
 /// Peers of one swarm that a survey is shown at once.

@@ -5,7 +5,7 @@ use super::place::Place;
 use super::save::{Collection, SaveError, Saved, save};
 use crate::runtime::clock::Clock;
 use crate::shard::survey::SurveyDesk;
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -26,7 +26,22 @@ pub struct KeeperSettings {
 }
 
 /// The thread. It ends by itself when the shards have ended.
-pub struct Keeper(JoinHandle<()>);
+pub struct Keeper {
+    thread: JoinHandle<()>,
+    intervals: IntervalSetter,
+}
+
+/// Changes the interval of a keeper.
+#[derive(Clone)]
+pub struct IntervalSetter(Sender<Option<Duration>>);
+
+impl IntervalSetter {
+    /// Another interval, from now on; `None` saves at the end only.
+    pub fn set(&self, interval: Option<Duration>) {
+        // A keeper that has ended saves no more.
+        let _ = self.0.send(interval);
+    }
+}
 
 impl Keeper {
     /// Starts it, before the shards: it leaves with them what they do last.
@@ -39,33 +54,49 @@ impl Keeper {
         desk.send_last(|_| Box::new(dumps.next().expect("a dump for each shard")));
         drop(dumps);
         let desk = desk.clone();
-        thread::Builder::new()
+        let (intervals, changes) = unbounded();
+        let thread = thread::Builder::new()
             .name("state".to_owned())
-            .spawn(move || keep(&settings, &desk, last))
-            .map(Self)
+            .spawn(move || keep(&settings, &desk, changes, last))?;
+        Ok(Self {
+            thread,
+            intervals: IntervalSetter(intervals),
+        })
+    }
+
+    /// What changes its interval.
+    #[must_use]
+    pub fn intervals(&self) -> IntervalSetter {
+        self.intervals.clone()
     }
 
     /// Waits for the last save, once all shards have ended.
     pub fn finish(self) {
         // A panic there was said already.
-        let _ = self.0.join();
+        let _ = self.thread.join();
     }
 }
 
-fn keep(settings: &KeeperSettings, desk: &SurveyDesk, last: Collection) {
+fn keep(
+    settings: &KeeperSettings,
+    desk: &SurveyDesk,
+    mut changes: Receiver<Option<Duration>>,
+    last: Collection,
+) {
+    let mut interval = settings.interval;
     let first = loop {
-        let messages = last.messages();
-        let received = match settings.interval {
-            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(interval) => messages.recv_timeout(interval),
-        };
-        match received {
-            Ok(first) => break first,
-            // The shards ended without a word.
-            Err(RecvTimeoutError::Disconnected) => {
-                return settings.note(|_| Err(SaveError::CutShort));
-            }
-            Err(RecvTimeoutError::Timeout) => settings.note(|unix_seconds| {
+        let due = interval.map_or_else(never, after);
+        select! {
+            recv(last.messages()) -> message => match message {
+                Ok(first) => break first,
+                // The shards ended without a word.
+                Err(_) => return settings.note(|_| Err(SaveError::CutShort)),
+            },
+            recv(changes) -> change => match change {
+                Ok(change) => interval = change,
+                Err(_) => changes = never(),
+            },
+            recv(due) -> _ => settings.note(|unix_seconds| {
                 match save(desk, &settings.place, settings.peer_ids, unix_seconds) {
                     // The tracker stops: the last save follows.
                     Err(SaveError::CutShort) => Ok(None),

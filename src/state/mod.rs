@@ -61,7 +61,7 @@ pub use format::{
     Block, BlockHeader, Checked, FormatError, HEADER_BYTES, Header, MAGIC, MAX_PAYLOAD_BYTES,
     Record, Salt, VERSION,
 };
-pub use keeper::{Keeper, KeeperSettings};
+pub use keeper::{IntervalSetter, Keeper, KeeperSettings};
 pub use load::{LoadError, Loaded, load};
 pub use place::{Place, Replacement};
 pub use save::{FileWriter, SaveError, Saved, probe, save};
