@@ -6,6 +6,11 @@
 //! as root: started by root it changes to the user of its configuration, here
 //! `nobody`, and so does karuta.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what other programs do in their own time is waited for, for so long"
+)]
+
 mod differential {
     pub mod answers;
     pub mod differences;
