@@ -43,6 +43,12 @@ pub(super) fn import(script: &Script, start: &Start, name: &str) -> Import {
         importer.take(directive);
     }
     importer.settle();
+    // As they stand in the file; what was not said comes last.
+    importer.remarks.sort_by_key(|remark| match &remark.origin {
+        Some(Origin::Line { line, .. }) => *line,
+        Some(Origin::Flag(_)) => usize::MAX - 1,
+        None => usize::MAX,
+    });
     let mut page = Page::default();
     importer.write(&mut page);
     Import {
