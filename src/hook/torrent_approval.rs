@@ -95,7 +95,10 @@ impl Hook for TorrentApproval {
             read.directories.extend(options.paths(directories));
         }
         options.boolean("scrapes", &mut read.scrapes);
-        let formats = [("karuta", Format::Karuta), ("opentracker", Format::Opentracker)];
+        let formats = [
+            ("karuta", Format::Karuta),
+            ("opentracker", Format::Opentracker),
+        ];
         options.choice("format", &formats, &mut read.format);
         read.fifo_add = read_fifo(options, "fifo_add");
         read.fifo_delete = read_fifo(options, "fifo_delete");
@@ -217,7 +220,10 @@ impl ListSource {
     }
 
     fn open_fifos(&mut self) -> Result<(), String> {
-        let paths = [(&self.options.fifo_add, true), (&self.options.fifo_delete, false)];
+        let paths = [
+            (&self.options.fifo_add, true),
+            (&self.options.fifo_delete, false),
+        ];
         for (path, puts_in) in paths {
             if let Some(path) = path {
                 self.fifos.push((Fifo::open(path.clone())?, puts_in));
@@ -279,7 +285,11 @@ impl ListSource {
                 Tended::Waiting => waiting = Some(fifo.path()),
             }
         }
-        self.waited = if waiting.is_some() { self.waited + 1 } else { 0 };
+        self.waited = if waiting.is_some() {
+            self.waited + 1
+        } else {
+            0
+        };
         if let Some(path) = waiting
             && self.waited == PATIENCE
         {
@@ -326,21 +336,28 @@ impl Source for ListSource {
     }
 
     fn inputs(&self) -> Vec<BorrowedFd<'_>> {
-        self.fifos.iter().filter_map(|(fifo, _)| fifo.input()).collect()
+        self.fifos
+            .iter()
+            .filter_map(|(fifo, _)| fifo.input())
+            .collect()
     }
 
     fn receive(&mut self) {
         let mut changes = Changes::new();
         // Of two that lie there, the one that was written last has the last
         // word; in doubt, what takes out.
-        self.fifos.sort_by_key(|(fifo, puts_in)| (fifo.written(), !puts_in));
+        self.fifos
+            .sort_by_key(|(fifo, puts_in)| (fifo.written(), !puts_in));
         for (fifo, puts_in) in &mut self.fifos {
             fifo.receive(|hash| {
                 changes.insert(hash, *puts_in);
             });
         }
         if !changes.is_empty() {
-            log::debug!("torrent approval: {} changes came through FIFOs", changes.len());
+            log::debug!(
+                "torrent approval: {} changes came through FIFOs",
+                changes.len()
+            );
             self.list = self.list.changed(&changes);
             self.shared.store(self.list.clone());
         }
@@ -372,7 +389,10 @@ fn read_leniently(path: &Path, is_first: bool, into: &mut Vec<InfoHash>) -> Resu
         }
     }
     if lines.skipped > 0 {
-        log::warn!("{shown}: {} lines that begin with no info hash are skipped", lines.skipped);
+        log::warn!(
+            "{shown}: {} lines that begin with no info hash are skipped",
+            lines.skipped
+        );
     }
     Ok(())
 }

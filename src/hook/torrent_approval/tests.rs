@@ -198,7 +198,10 @@ impl Fed {
     fn start(directory: &Path) -> (TorrentApproval, Vec<Box<dyn Source>>) {
         let [add, delete] = ["add", "delete"].map(|name| directory.join(name));
         let (add, delete) = (add.display(), delete.display());
-        lenient(directory, &format!("fifo_add: '{add}'\nfifo_delete: '{delete}'"))
+        lenient(
+            directory,
+            &format!("fifo_add: '{add}'\nfifo_delete: '{delete}'"),
+        )
     }
 
     /// Writes into a FIFO as a program of its own would.
