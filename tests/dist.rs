@@ -442,3 +442,52 @@ fn a_running_tracker_makes_no_call_that_is_forbidden() {
         }
     }
 }
+
+/// The program under the profile for containers, without some of its calls.
+fn confined(without: &str) -> Command {
+    let plain = program().get_program().to_owned();
+    let script = root().join("tests/dist/under_seccomp.py");
+    // Debian's own Python, for which Debian's module is made.
+    let mut command = Command::new("/usr/bin/python3");
+    command
+        .arg(script)
+        .arg(root().join("dist/docker/seccomp.json"));
+    command.arg(without).arg(plain);
+    for name in ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+#[ignore = "needs python3-seccomp"]
+fn under_the_profile_for_containers_it_serves_and_without_io_uring_it_says_why_not() {
+    let folder = Folder::new();
+    let config = folder.file(
+        "karuta.yaml",
+        "shards: 2\nmetrics_addr: 127.0.0.1:0\n\
+         udp: {addr: '127.0.0.1:0'}\nhttp: {addr: '127.0.0.1:0'}\n",
+    );
+    let mut process = Program::start(confined("").arg("--config").arg(&config));
+    let urls = [process.http, process.udp];
+    let checked = confined("")
+        .args(["e2e", "--delay", "0s", "--timeout", "20s"])
+        .args(["--httpaddr", &format!("http://{}/announce", urls[0])])
+        .args(["--udpaddr", &format!("udp://{}", urls[1])])
+        .output()
+        .expect("the check");
+    assert!(checked.status.success(), "{checked:?}");
+    assert_eq!(support::get(process.metrics, "/metrics").status, 200);
+    process.signal("TERM");
+    let (status, log) = process.end();
+    assert!(status.success(), "{log}");
+
+    let output = confined("io_uring_setup")
+        .arg("--config")
+        .arg(config)
+        .output();
+    let output = output.expect("it ran");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("io_uring is not available"), "{said}");
+}

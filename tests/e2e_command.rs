@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::Output;
 use std::thread;
-use support::program::program;
+use support::program::{Folder, program};
 use support::{Server, V4, config};
 
 /// Checks these URLs; an answer may take this long.
@@ -71,6 +71,31 @@ fn a_tracker_that_works_passes() {
             }
         }
     }
+}
+
+#[test]
+fn https_is_checked_with_or_without_its_certificate() {
+    let folder = Folder::new();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let names = ["tracker.test".to_owned()];
+    let parameters = rcgen::CertificateParams::new(names).expect("names");
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    let mut config = config(2);
+    let http = config.http.as_mut().expect("http");
+    http.https_addr = vec![SocketAddr::new(V4, 0)];
+    http.tls_cert_path = folder.file("certificate.pem", &certificate.pem());
+    http.tls_key_path = folder.file("key.pem", &key.serialize_pem());
+    let server = Server::start(&config);
+    let url = format!("https://{}/announce", server.https[0]);
+    fails(&url, "", &["--insecure"]);
+    let output = program()
+        .args(["e2e", "--delay", "0s", "--timeout", "20s", "--insecure"])
+        .args(["--httpaddr", &url, "--udpaddr", ""])
+        .output()
+        .expect("the program");
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with(&format!("{url}: ok: ")), "{said}");
 }
 
 #[test]

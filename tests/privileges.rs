@@ -9,7 +9,7 @@ use karuta::bittorrent::AddressFamily;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -149,11 +149,21 @@ fn below_a_new_root_it_serves_and_reads_its_lists() {
     let (folder, outside) = (Folder::new(), Folder::new());
     let text: String = hash(1).iter().map(|byte| format!("{byte:02x}")).collect();
     folder.file("allowed", &format!("{text}\n"));
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let parameters = rcgen::CertificateParams::new(["t.test".to_owned()]).expect("names");
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    folder.file("certificate.pem", &certificate.pem());
+    let key = folder.file("key.pem", &key.serialize_pem());
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("a folder");
+    chown(&state, Some(USER), Some(GROUP)).expect("chown");
     let config = outside.file(
         "karuta.yaml",
         &format!(
-            "shards: 2\nmetrics_addr: 127.0.0.1:0\nuser: '{USER}'\ngroup: '{GROUP}'\nchroot: {}\n\
-             udp: {{addr: '127.0.0.1:0'}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
+            "state_file: /state/karuta\nshards: 2\nmetrics_addr: 127.0.0.1:0\nuser: '{USER}'\ngroup: '{GROUP}'\nchroot: {}\n\
+             udp: {{addr: '127.0.0.1:0'}}\nhttp:\n  addr: '127.0.0.1:0'\n  \
+             https_addr: '127.0.0.1:0'\n  tls_cert_path: /certificate.pem\n  \
+             tls_key_path: /key.pem\n\
              prehooks:\n- name: torrent approval\n  options: {{whitelist_file: /allowed}}\n",
             folder.path().display()
         ),
@@ -172,16 +182,22 @@ fn below_a_new_root_it_serves_and_reads_its_lists() {
     );
     process.signal("TERM");
     assert_eq!(process.end().0.code(), Some(0));
+    let saved = fs::metadata(state.join("karuta")).expect("its state");
+    assert_eq!(saved.uid(), USER);
 
-    // The path is one below the new root from the first reading on.
+    // Paths are below the new root, and read as the user, from the first time on.
+    let refused = |word: &str| {
+        let output = program().arg("--config").arg(&config).output();
+        let output = output.expect("it ran");
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(word), "{said}");
+    };
+    folder.open(&key, 0o600);
+    refused("/key.pem");
+    folder.open(&key, 0o644);
     fs::remove_file(folder.path().join("allowed")).expect("remove");
-    let output = program()
-        .arg("--config")
-        .arg(config)
-        .output()
-        .expect("it ran");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/allowed"));
+    refused("/allowed");
 }
 
 #[test]

@@ -84,7 +84,9 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
     super::identity::read(root, config);
 
     if let Some(mut section) = root.section("http") {
-        config.http = read_http(&mut section, config.dialect, &mut config.notices);
+        // Below another root, paths are not yet what they will be.
+        let in_sight = config.chroot.is_empty();
+        config.http = read_http(&mut section, config.dialect, in_sight, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("udp") {
@@ -127,6 +129,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
 fn read_http(
     section: &mut Section<'_>,
     dialect: Dialect,
+    in_sight: bool,
     notices: &mut Vec<String>,
 ) -> Option<HttpConfig> {
     let mut http = HttpConfig::in_dialect(dialect);
@@ -171,7 +174,7 @@ fn read_http(
     if !is_on {
         http.addr.clear();
     }
-    http_rules::read_https(section, &mut http);
+    http_rules::read_https(section, in_sight, &mut http);
     (is_on || !http.https_addr.is_empty()).then_some(http)
 }
 

@@ -15,6 +15,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 pub struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
+    /// Shards that end are no shards that hang.
+    is_stopping: AtomicBool,
 }
 
 impl ServiceManager {
@@ -52,6 +55,7 @@ impl ServiceManager {
         Self {
             socket: None,
             watchdog: None,
+            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -75,6 +79,7 @@ impl ServiceManager {
         Ok(Self {
             socket: Some(socket),
             watchdog: watchdog.map(Duration::from_micros),
+            is_stopping: AtomicBool::new(false),
         })
     }
 
@@ -91,8 +96,9 @@ impl ServiceManager {
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
     }
 
-    /// The tracker ends.
+    /// The tracker ends. Nothing is said of its shards any more.
     pub fn stopping(&self) {
+        self.is_stopping.store(true, Ordering::Release);
         self.say("STOPPING=1");
     }
 
@@ -175,7 +181,7 @@ fn attend(manager: &ServiceManager, shards: &[Arc<ShardStats>], pause: impl Fn(D
     // Twice as often as it must hear, as sd_watchdog_enabled(3) recommends.
     let period = watchdog / 2;
     let mut seen: Vec<Seen> = shards.iter().map(|_| Seen::default()).collect();
-    loop {
+    while !manager.is_stopping.load(Ordering::Acquire) {
         let mut alive = true;
         for (id, (shard, seen)) in shards.iter().zip(&mut seen).enumerate() {
             if !seen.is_alive(shard.ticks.get(), period) {
@@ -343,13 +349,14 @@ mod tests {
                 }
                 7 => {
                     assert_eq!(heard, ["WATCHDOG=1"]);
-                    return false;
+                    manager.stopping();
                 }
                 turn => panic!("turn {turn}"),
             }
             true
         });
         assert_eq!(turn.get(), 7);
+        assert_eq!(listener.heard(), ["STOPPING=1"], "and nothing after it");
     }
 
     #[test]

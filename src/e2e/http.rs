@@ -113,12 +113,18 @@ fn explain(error: &ureq::Error) -> String {
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             format!("{error}: no program listens on this port")
         }
+        ureq::Error::Io(error)
+            if error
+                .get_ref()
+                .is_some_and(|error| error.is::<rustls::Error>()) =>
+        {
+            format!(
+                "{error}; --insecure does without a certificate that public authorities vouch for"
+            )
+        }
         ureq::Error::Timeout(_) => {
             format!("{error}; is a tracker running there, and do firewalls let it be reached?")
         }
-        ureq::Error::Rustls(_) => format!(
-            "{error}; --insecure does without a certificate that is known to public authorities"
-        ),
         error => error.to_string(),
     }
 }
