@@ -294,7 +294,7 @@ fn in_the_dialect_of_opentracker() {
         ("/nothing", "404"),
         (&format!("/a?info_hash={hash}&compact=0"), "400"),
         (&format!("/a?info_hash={hash}&info_hash={hash}"), "400"),
-        (&format!("/a?info_hash={hash}&port=1"), "200"),
+        (&format!("/a?info_hash={hash}&port=1&left=0"), "200"),
     ] {
         assert_eq!(status(target), expected, "{target}");
     }
@@ -557,6 +557,41 @@ fn clients_that_leave_or_do_not_read_hold_up_nobody() {
     // The tracker stops although they are still there.
     drop(server);
     drop(silent);
+}
+
+#[test]
+fn a_reload_turns_it_on_and_off() {
+    let mut config = support::config(2);
+    let server = Server::start(&config);
+    let fill = |port| {
+        let mut client = Udp::new(server.udp(V4));
+        client.announce(&Announce::leecher(hash(1), port));
+        client.announce(&Announce::leecher(hash(1), port));
+    };
+    fill(1);
+    assert_eq!(get(server.http(V4), "/numbers").status, 404);
+    let http = config.http.as_mut().expect("on");
+    http.stats_path = "numbers".to_owned();
+    http.full_scrape = true;
+    server.reload(&config).expect("a reload");
+    fill(2);
+    let renewals = ask(&server, "/numbers?mode=renew").text();
+    assert!(
+        renewals.starts_with("00 1\n"),
+        "counted from now on: {renewals}"
+    );
+    assert!(
+        ask(&server, "/scrape")
+            .unchunked()
+            .starts_with(b"d5:filesd20:")
+    );
+    let http = config.http.as_mut().expect("on");
+    http.stats_path.clear();
+    http.full_scrape = false;
+    server.reload(&config).expect("a reload");
+    assert_eq!(get(server.http(V4), "/numbers").status, 404);
+    let refused = get(server.http(V4), "/scrape").failure();
+    assert!(refused.contains("info_hash"), "{refused}");
 }
 
 #[test]

@@ -117,19 +117,14 @@ const INVALID: &[u8] = b"HTTP/1.0 400 Invalid Request\r\nContent-Type: text/html
 
 impl HttpFrontend {
     /// Takes a request if it is one to hand over; returns whether it was.
-    /// `client` is who sent it, whatever it claims in its query.
-    pub(super) fn take_errand(
-        &mut self,
-        at: usize,
-        head: &Head<'_>,
-        route: Route,
-        client: Option<IpAddr>,
-    ) -> bool {
+    pub(super) fn take_errand(&mut self, at: usize, head: &Head<'_>, route: Route) -> bool {
         let Some((errand, networks)) = self.settings.errand(head, route) else {
             return false;
         };
-        let family = AddressFamily::of(&self.connections[at].peer);
+        let peer = self.connections[at].peer;
+        let family = AddressFamily::of(&peer);
         self.stats.request(Protocol::Http, Action::Other, family);
+        let client = self.client(head, peer).ok();
         let admitted = client.filter(|client| networks.admit(client));
         let refusal = match admitted {
             None => Some(DENIED),
@@ -202,7 +197,12 @@ impl HttpFrontend {
         };
         let counters = &self.stats.opentracker;
         match settings.lane.try_send(handed_over) {
-            Ok(()) => counters.handed_over.add(1),
+            Ok(()) => {
+                counters.handed_over.add(1);
+                // As far as this shard will know.
+                self.stats
+                    .reply(Protocol::Http, Action::Other, family, Outcome::Ok);
+            }
             Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => {
                 counters.handover_refused.add(1);
                 counters.http_error(HttpError::Server);
