@@ -61,6 +61,11 @@ pub fn read(words: &[OsString]) -> Result<Asked, String> {
         if text == "--" {
             break;
         }
+        if text.starts_with("--") {
+            return Err(format!(
+                "{text}: no such flag; options of karuta's own stand before \"opentracker\""
+            ));
+        }
         let mut letters = text.chars();
         let (Some('-'), Some(flag)) = (letters.next(), letters.next()) else {
             reader.skip(text);
@@ -229,6 +234,10 @@ mod tests {
     fn mistakes_are_named() {
         for (words, expected) in [
             (&["-x"][..], "-x: no such flag"),
+            (
+                &["--check"],
+                "--check: no such flag; options of karuta's own",
+            ),
             (&["-p"], "-p: the value is missing"),
             (&["-p", "http"], "-p http: \"http\" is not a port"),
             (
