@@ -505,9 +505,6 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
             config.chroot = "/".into();
             config.state_file = "state".into();
             config.opentracker_state_file = "dump".into();
-            config.user = "nobody".to_owned();
-            config.group = "nogroup".to_owned();
-            config.chroot = "/nonexistent".to_owned();
             udp(config).addr.pop();
             udp(config).receive_buffer_bytes = 1;
             udp(config).send_buffer_bytes = 2;
