@@ -500,6 +500,9 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
             config.shards = 5;
             config.metrics_addr = vec!["127.0.0.1:1".parse().expect("an address")];
             config.storage.config.peer_ids = true;
+            config.user = "daemon".into();
+            config.group = "daemon".into();
+            config.chroot = "/".into();
             config.state_file = "state".into();
             config.user = "nobody".to_owned();
             config.group = "nogroup".to_owned();
