@@ -6,7 +6,9 @@
 //!
 //! Nothing is sent to a source that has not shown a connection id but answers
 //! no longer than the request (a connection id itself, or that one is bad), so
-//! the tracker is no use for reflection.
+//! the tracker is no use for reflection. Nor is anything answered that an answer
+//! of a tracker could be: with one forged datagram two trackers would answer
+//! each other for ever.
 
 mod measure;
 mod peers;
@@ -305,6 +307,10 @@ impl UdpFrontend {
                     push_error(outbox, &client, error.as_str());
                     let class = FailureClass::of(error.as_str());
                     stats.refused(Protocol::Udp, Action::Other, family, class);
+                } else if error == ErrorText::UnknownAction {
+                    // An error of another tracker looks like this: where the
+                    // action stands it has text.
+                    stats.dropped(Protocol::Udp, DropReason::BadConnectionId);
                 } else {
                     let (bytes, action) = (datagram.bytes.len(), Action::Other);
                     refuse(outbox, &client, bytes, dialect, action, family, stats);
