@@ -321,7 +321,7 @@ mod tests {
             }
         }
         let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
-        // The files of HTTPS are no shard's matter: see tests/https.rs.
+        // The files of HTTPS are no shard's matter: see tests/certificates.rs.
         let missing = keys().filter(|(key, reach)| {
             *reach == Reach::Live && !tried.contains(key) && !key.starts_with("http.tls_")
         });
