@@ -11,6 +11,7 @@
 mod announce;
 mod bencode;
 mod http;
+pub mod lone_shard;
 mod server;
 mod udp;
 
