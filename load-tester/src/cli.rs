@@ -13,7 +13,8 @@ use crate::compare::CompareArgs;
 use crate::config::{Pace, RunConfig, Target};
 use crate::http::MAX_CONNECTIONS;
 use crate::packet::MAX_SCRAPE_HASHES;
-use crate::workload::{FillShape, Skew, Workload, info_hash};
+use crate::skew::Skew;
+use crate::workload::{FillShape, Workload, info_hash};
 use crate::{compare, echo, run};
 
 /// Source addresses used on loopback unless told otherwise: flows spread over

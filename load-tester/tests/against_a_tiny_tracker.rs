@@ -12,7 +12,8 @@ use std::time::Duration;
 use karuta_load_tester::config::{Pace, RunConfig, Target};
 use karuta_load_tester::report::Report;
 use karuta_load_tester::run::{RunError, run};
-use karuta_load_tester::workload::{FillShape, Skew, Workload};
+use karuta_load_tester::skew::Skew;
+use karuta_load_tester::workload::{FillShape, Workload};
 
 #[test]
 fn a_closed_loop_counts_every_reply() {
@@ -150,7 +151,7 @@ fn where_nothing_listens_the_error_says_so() {
         .unwrap();
     let error = run(&config(udp, Pace::Window(1)), false).unwrap_err();
     assert!(
-        matches!(error, RunError::Udp(_)) && error.to_string().contains("nothing listens"),
+        matches!(error, RunError::Connect(_)) && error.to_string().contains("nothing listens"),
         "{error}"
     );
     let tcp = TcpListener::bind("127.0.0.1:0")
@@ -159,7 +160,7 @@ fn where_nothing_listens_the_error_says_so() {
         .unwrap();
     let error = run(&http_config(tcp, true), false).unwrap_err();
     assert!(
-        matches!(error, RunError::Http(_)) && error.to_string().contains("nothing listens"),
+        matches!(error, RunError::Connect(_)) && error.to_string().contains("nothing listens"),
         "{error}"
     );
 }
