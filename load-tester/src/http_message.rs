@@ -363,6 +363,11 @@ mod tests {
             "failure no"
         );
         assert_eq!(judged(200, b"d5:filesdee", Kind::Scrape), "good 0");
+        let files = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaade20:bbbbbbbbbbbbbbbbbbbbdeee";
+        assert_eq!(
+            judged(200, files, Kind::Scrape),
+            "(more swarms than asked for)"
+        );
         assert_eq!(
             judged(200, b"d5:peers0:e", Kind::Announce),
             "(announce reply without interval)"
