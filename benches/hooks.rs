@@ -151,6 +151,7 @@ fn choosing(criterion: &mut Criterion) {
             peer_ids: false,
             max_peers: 0,
             max_swarms: 0,
+            opentracker_statistics: false,
         };
         let stats = Arc::new(ShardStats::default());
         let mut shard = Shard::new(0, OwnerMap::new(1, 1), &settings, 5, stats);

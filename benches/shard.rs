@@ -36,6 +36,7 @@ fn shard(id: usize, shards: usize) -> Shard {
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
+        opentracker_statistics: false,
     };
     let stats = Arc::new(ShardStats::default());
     Shard::new(id, OwnerMap::new(7, shards), &settings, 1, stats)

@@ -5,9 +5,11 @@
 //! uses only those below it; `tests/tidy.rs` holds this):
 //!
 //! ```text
+//! e2e         checks a running tracker, as two clients would
 //! server      builds the mesh, starts shards and control; stops in reverse
 //! control     signals, metrics endpoint, reload
 //! frontend    udp, http: bytes <-> requests on one transport
+//! state       snapshots of all swarms on disk, opentracker's state file
 //! runtime     executors, mesh between shards, clock, reactor
 //! shard       one core's state: announce, scrape, tick; synchronous
 //! hook        policy on requests
@@ -21,11 +23,13 @@
 pub mod bittorrent;
 pub mod config;
 pub mod control;
+pub mod e2e;
 pub mod frontend;
 pub mod hook;
 pub mod protocol;
 pub mod runtime;
 pub mod server;
 pub mod shard;
+pub mod state;
 pub mod swarm;
 pub mod sys;

@@ -13,11 +13,12 @@ use karuta::runtime::mesh::{Bell, Port, mesh};
 use karuta::shard::exchange::{Exchange, Question};
 use karuta::shard::families::Peers;
 use karuta::shard::owner::OwnerMap;
+use karuta::shard::{Shard, ShardSettings};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Barrier};
-use support::lone_shard::{LoneShard, shard};
+use support::lone_shard::{self, LoneShard};
 
 /// Announces in one batch: what one receive call takes in.
 const BATCH: u32 = 64;
@@ -59,7 +60,7 @@ fn nor_does_one_in_the_dialect_of_opentracker() {
 }
 
 fn udp_announces(dialect: Dialect) {
-    let mut lone = LoneShard::new(dialect, 359 * dialect as u32);
+    let mut lone = LoneShard::new(&settings(), dialect, 359 * dialect as u32);
     let mut reply = [0u8; 1500];
     let mut named = 0;
     for round in 0..WARM_ROUNDS + MEASURED_ROUNDS {
@@ -103,7 +104,7 @@ fn announces_across_shards(families: u32, question: impl Fn(Announce) -> Questio
     const LANE: usize = 2 * BATCH as usize;
     let owners = OwnerMap::new(7, 2);
     let bells = [0, 1].map(|_| Arc::new(Bell::new().expect("eventfd")));
-    let mut shards = [0, 1].map(|id| shard(id, owners, Arc::default()));
+    let mut shards = [0, 1].map(|id| Shard::new(id, owners, &settings(), 1, Arc::default()));
     let mut desks: Vec<Desk<Port<Box<Exchange>>, u32>> = mesh(&bells, LANE)
         .into_iter()
         .enumerate()
@@ -209,6 +210,13 @@ unsafe impl GlobalAlloc for Counting {
 
 fn count() {
     ALLOCATIONS.set(ALLOCATIONS.get().wrapping_add(1));
+}
+
+fn settings() -> ShardSettings {
+    ShardSettings {
+        opentracker_statistics: true,
+        ..lone_shard::settings()
+    }
 }
 
 /// The announce of peer `number`: always the same. Swarms from one peer to some

@@ -102,6 +102,9 @@ http:
   max_numwant: 20
 udp:
 storage: {config: {max_peers: 5, downloads_lifetime: 8760h, peer_ids: true}}
+state_file: /var/lib/karuta/state
+state_interval: 5m
+opentracker_state_file: /old/state
 ";
     let config = parse(text);
     let printed = config.to_yaml();
@@ -186,7 +189,8 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             announce_interval_spread, dialect, metrics_addr, shards, http, udp, storage, prehooks, posthooks",
+             announce_interval_spread, dialect, metrics_addr, shards, user, group, chroot, http, udp, storage, state_file, state_interval, \
+             opentracker_state_file, prehooks, posthooks",
         ),
     ]);
 }
@@ -375,12 +379,43 @@ fn addresses_and_routes_are_checked() {
              character that a path cannot have",
         ),
         (
+            "http: {stats_path: /stats}",
+            "f:1:20: http.stats_path: \"/stats\" is not a path without its first slash; write it \
+             as \"stats\"",
+        ),
+        (
+            "http: {stats_path: 'st?ts'}",
+            "f:1:20: http.stats_path: \"st?ts\" is not a path without its first slash; write it \
+             as \"stats\"",
+        ),
+        (
+            "http: {stats_path: scrape}",
+            "f:1:20: http.stats_path: is also an announce or scrape route; choose another",
+        ),
+        (
+            "dialect: opentracker\nhttp: {stats_path: scores}",
+            "f:2:20: http.stats_path: is an announce or a scrape in the dialect of opentracker, \
+             which goes by the first letters \"a\" and \"sc\"; choose another",
+        ),
+        (
+            "http: {stats_networks: ['192.0.2.1/24']}",
+            "f:1:25: http.stats_networks[0]: \"192.0.2.1/24\" has bits set behind the first 24; \
+             clear them or lengthen the prefix",
+        ),
+        (
+            "http: {full_scrape: true, scrape_routes: []}",
+            "f:1:21: http.full_scrape: is of no use without a scrape route; name one in \
+             scrape_routes or remove this",
+        ),
+        (
             "http: {real_ip_header: 'X-Real-IP:'}",
             "f:1:24: http.real_ip_header: \"X-Real-IP:\" is not a header name; write it as \
              \"X-Real-IP\"",
         ),
     ]);
     parse("http: {announce_routes: ['/users/:passkey/announce', '/a/*rest']}");
+    parse("http: {stats_path: scores}");
+    parse("http: {stats_path: stats/x, stats_networks: ['::1', 192.0.2.0/24], full_scrape: on}");
     // Two sockets on ports that the system chooses are no conflict.
     parse("udp: {addr: ['127.0.0.1:0', '127.0.0.1:0']}");
 }
@@ -388,6 +423,15 @@ fn addresses_and_routes_are_checked() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     refuse_all(&[
+        (
+            "udp: {}\nstate_interval: 5m\n",
+            "f:2:17: state_interval: has no effect without state_file; name one or remove this",
+        ),
+        (
+            "udp: {}\nstate_file: a\nopentracker_state_file: a\n",
+            "f:3:25: opentracker_state_file: is also state_file, which is of another form; name \
+             another file",
+        ),
         (
             "udp: {}\nannounce_interval: 5m\nmin_announce_interval: 6m\n",
             "f:3:24: min_announce_interval: is longer than announce_interval; \
@@ -577,12 +621,24 @@ fn merge_keys_and_anchors_work() {
 
 #[test]
 fn doubtful_settings_are_warned_of() {
+    let [warning] = &parse("udp: {}\nopentracker_state_file: a\n").warnings()[..] else {
+        panic!("one warning");
+    };
+    assert!(warning.contains("downloads_lifetime is 0s"), "{warning}");
     let config = parse("udp: {private_key: secret}\nstorage: {config: {peer_lifetime: 20m}}\n");
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("peer_lifetime (20m) is shorter than announce_interval (30m)"));
     assert!(warnings[1].contains("private_key is short"));
     assert!(!warnings[1].contains("secret"), "{warnings:?}");
+    let networks = "http: {stats_networks: '::1', full_scrape_networks: '::1'}";
+    assert_eq!(
+        parse(networks).warnings(),
+        [
+            "http.stats_networks has no effect while http.stats_path is off",
+            "http.full_scrape_networks has no effect while http.full_scrape is off",
+        ]
+    );
     let config = parse("udp: {enable_request_timing: true}");
     assert_eq!(config.notices().len(), 1);
 }
@@ -632,4 +688,31 @@ fn no_damage_to_a_file_panics() {
             }
         }
     }
+}
+
+#[test]
+fn who_the_tracker_becomes_is_read_and_checked() {
+    let config = parse("udp: {}\nuser: _karuta\ngroup: '1000'\nchroot: /srv/karuta\n");
+    assert_eq!(config.user, "_karuta");
+    assert_eq!(config.group, "1000");
+    assert_eq!(config.chroot, "/srv/karuta");
+    assert_eq!(parse(&config.to_yaml()), config);
+    refuse_all(&[
+        (
+            "udp: {}\nuser: 1000\n",
+            "f:2:7: user: wants a text, not a number; put it in quotes",
+        ),
+        (
+            "udp: {}\nuser: a:b\n",
+            "f:2:7: user: \"a:b\" is no name of a user",
+        ),
+        (
+            "udp: {}\ngroup: x\n",
+            "f:2:8: group: is set without user; name the user too",
+        ),
+        (
+            "udp: {}\nchroot: srv\n",
+            "f:2:9: chroot: \"srv\" does not begin with \"/\"; name the whole path",
+        ),
+    ]);
 }

@@ -7,6 +7,7 @@ use karuta::control::metrics_server::{
 };
 use karuta::control::reloads::Reloads;
 use karuta::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
+use karuta::state::StateStats;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -73,9 +74,22 @@ fn reloads() -> Arc<Reloads> {
     Arc::new(reloads)
 }
 
+fn state() -> Arc<StateStats> {
+    let state = StateStats::default();
+    state.saved(1_700_000_000, Duration::from_millis(2500));
+    state.failed();
+    Arc::new(state)
+}
+
 #[test]
 fn the_text_is_as_it_was() {
-    let text = metrics::encode(&filled(), &reloads(), "1.2.3", Duration::from_millis(1500));
+    let text = metrics::encode(
+        &filled(),
+        &reloads(),
+        &state(),
+        "1.2.3",
+        Duration::from_millis(1500),
+    );
     // After a change that is meant: run once with this set, and read the diff.
     if std::env::var_os("KARUTA_WRITE_GOLDEN").is_some() {
         std::fs::write("tests/data/metrics.txt", &text).expect("write");
@@ -90,6 +104,7 @@ fn the_text_is_as_it_was() {
 fn every_series_is_there_from_the_start() {
     let zero = metrics::encode(
         &[Arc::default(), Arc::default()],
+        &Arc::default(),
         &Arc::default(),
         "1.2.3",
         Duration::ZERO,
@@ -152,7 +167,13 @@ fn metrics_are_served() {
     let listener = TcpListener::bind("[::1]:0").expect("bind");
     let shards = filled();
     let render: Render = Arc::new(move || {
-        metrics::encode(&shards, &reloads(), "1.2.3", Duration::from_millis(1500))
+        metrics::encode(
+            &shards,
+            &reloads(),
+            &state(),
+            "1.2.3",
+            Duration::from_millis(1500),
+        )
     });
     let server = MetricsServer::start(listener, render).expect("start");
     let reply = get(server.local_addr().expect("address"), "/metrics?format=any");

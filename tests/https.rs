@@ -58,6 +58,34 @@ fn announces_over_both_versions() {
 }
 
 #[test]
+fn statistics_and_full_scrapes_leave_the_shard_with_their_session() {
+    let issued = issue(|_| ());
+    let files = Files::with(&issued);
+    let mut config = files.config(2);
+    let http = config.http.as_mut().expect("on");
+    http.stats_path = "stats".to_owned();
+    http.full_scrape = true;
+    let server = Server::start(&config);
+    let tls = client(&issued, &[&TLS13, &TLS12]);
+    let mut client = connect(server.https[0], &tls);
+    let version = client.get("/stats?mode=version");
+    assert_eq!(
+        version.body,
+        format!("karuta {}\n", env!("CARGO_PKG_VERSION")).as_bytes()
+    );
+    // With close_notify, for what came of unknown length, too.
+    client.closed();
+    let mut client = connect(server.https[0], &tls);
+    client.send("GET /scrape HTTP/1.0\r\n\r\n");
+    let mut text = Vec::new();
+    client
+        .socket
+        .read_to_end(&mut text)
+        .expect("a whole answer");
+    assert!(text.ends_with(b"\r\n\r\nd5:filesdee"), "{text:?}");
+}
+
+#[test]
 fn without_plain_http() {
     let issued = issue(|_| ());
     let files = Files::with(&issued);

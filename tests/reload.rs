@@ -364,6 +364,11 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
             config.shards = 5;
             config.metrics_addr = vec!["127.0.0.1:1".parse().expect("an address")];
             config.storage.config.peer_ids = true;
+            config.user = "daemon".into();
+            config.group = "daemon".into();
+            config.chroot = "/".into();
+            config.state_file = "state".into();
+            config.opentracker_state_file = "dump".into();
             udp(config).addr.pop();
             udp(config).receive_buffer_bytes = 1;
             udp(config).send_buffer_bytes = 2;

@@ -24,6 +24,7 @@ fn settings() -> ShardSettings {
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
+        opentracker_statistics: true,
     }
 }
 

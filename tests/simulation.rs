@@ -87,6 +87,7 @@ impl Tracker {
             peer_ids: false,
             max_peers: 0,
             max_swarms: 0,
+            opentracker_statistics: true,
         };
         let world = Rc::new(RefCell::new(World {
             lanes: BTreeMap::new(),

@@ -46,6 +46,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u8>(), 0..10u8).prop_map(|(peers, swarms)| Step::Cap { peers, swarms }),
         2 => Just(Step::Uncap),
         1 => any::<u8>().prop_map(|budget| Step::Visit { budget }),
+        3 => (swarm(), 0..900u16, any::<u8>(), 0..300u16, 0..3u8).prop_map(
+            |(swarm, first, count, age, downloads)| Step::Restore { swarm, first, count, age, downloads },
+        ),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module uses only those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 13] = [
     "sys",
     "bittorrent",
     "protocol",
@@ -14,9 +14,11 @@ const LAYERS: [&str; 11] = [
     "hook",
     "shard",
     "runtime",
+    "state",
     "frontend",
     "control",
     "server",
+    "e2e",
 ];
 
 /// The longest file that can still be read in one go.

@@ -64,6 +64,13 @@ fn step(bytes: &[u8; 6]) -> Step {
             event,
             left,
         },
+        10 => Step::Restore {
+            swarm,
+            first: number % 1000,
+            count,
+            age: u16::from(flags) * 2,
+            downloads: flags % 4,
+        },
         _ => Step::Announce {
             swarm,
             peer: number % 1000,

@@ -6,8 +6,9 @@ use super::settings::HttpConfig;
 use std::io;
 use std::path::PathBuf;
 
-/// Takes the keys of HTTPS. `http.addr` must have been read.
-pub(super) fn read_https(section: &mut Section<'_>, http: &mut HttpConfig) {
+/// Takes the keys of HTTPS. `http.addr` must have been read. Files are looked
+/// for if they are `in_sight`: not below a root that is yet to be entered.
+pub(super) fn read_https(section: &mut Section<'_>, in_sight: bool, http: &mut HttpConfig) {
     section.addresses("https_addr", &mut http.https_addr);
     let twice = |address: &&_| http.addr.contains(address);
     let mut fixed = http.https_addr.iter().filter(|address| address.port() != 0);
@@ -38,12 +39,12 @@ pub(super) fn read_https(section: &mut Section<'_>, http: &mut HttpConfig) {
                     "is given but https_addr is not; add that or remove this",
                 );
             }
-            (true, false) => {
+            (true, false) if in_sight => {
                 if let Some(wrong) = what_is_wrong_with(into) {
                     section.refuse(key, &format!("{path:?} {wrong}"));
                 }
             }
-            (false, true) => {}
+            _ => {}
         }
     }
 }

@@ -21,11 +21,14 @@ mod duration;
 mod error;
 mod hooks;
 mod http_rules;
+mod identity;
 mod locate;
 mod prefix;
 mod reader;
 mod rules;
 mod settings;
+mod state;
+mod statistics;
 
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
@@ -129,6 +132,14 @@ impl Config {
                 duration::format(interval),
             ));
         }
+        let has_statedump = !self.opentracker_state_file.as_os_str().is_empty();
+        if has_statedump && self.storage.config.downloads_lifetime.is_zero() {
+            warnings.push(
+                "opentracker_state_file has no effect while storage.config.downloads_lifetime \
+                 is 0s: its torrents have no peers yet and are forgotten at once"
+                    .to_owned(),
+            );
+        }
         if let Some(udp) = &self.udp {
             let key_bytes = udp.private_key.expose().len();
             if (1..SHORT_KEY_BYTES).contains(&key_bytes) {
@@ -139,6 +150,7 @@ impl Config {
             }
         }
         warnings.extend(self.http.iter().flat_map(http_rules::warnings));
+        warnings.extend(self.http.iter().flat_map(statistics::warnings));
         warnings
     }
 

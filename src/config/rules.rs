@@ -6,6 +6,7 @@ use super::http_rules;
 use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
+use super::statistics;
 use crate::protocol::Dialect;
 use crate::protocol::http::Routes;
 use serde_yaml::Value;
@@ -80,9 +81,12 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
     root.choice("dialect", &dialects, &mut config.dialect);
     root.addresses("metrics_addr", &mut config.metrics_addr);
     root.integer("shards", 0..=1024, &mut config.shards);
+    super::identity::read(root, config);
 
     if let Some(mut section) = root.section("http") {
-        config.http = read_http(&mut section, config.dialect, &mut config.notices);
+        // Below another root, paths are not yet what they will be.
+        let in_sight = config.chroot.is_empty();
+        config.http = read_http(&mut section, config.dialect, in_sight, &mut config.notices);
         section.finish();
     }
     if let Some(mut section) = root.section("udp") {
@@ -93,6 +97,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
         read_storage(&mut section, config);
         section.finish();
     }
+    super::state::read(root, config);
     config.prehooks = read_hooks(root, "prehooks", PREHOOKS);
     config.posthooks = read_hooks(root, "posthooks", POSTHOOKS);
 
@@ -124,6 +129,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
 fn read_http(
     section: &mut Section<'_>,
     dialect: Dialect,
+    in_sight: bool,
     notices: &mut Vec<String>,
 ) -> Option<HttpConfig> {
     let mut http = HttpConfig::in_dialect(dialect);
@@ -164,10 +170,11 @@ fn read_http(
     );
     section.boolean("external_ip", &mut http.external_ip);
     read_redirect_url(section, &mut http.redirect_url);
+    statistics::read(section, dialect, &mut http);
     if !is_on {
         http.addr.clear();
     }
-    http_rules::read_https(section, &mut http);
+    http_rules::read_https(section, in_sight, &mut http);
     (is_on || !http.https_addr.is_empty()).then_some(http)
 }
 

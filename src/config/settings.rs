@@ -39,12 +39,30 @@ pub struct Config {
     /// How many shards (executors, each on a core of its own) to run. 0 to
     /// 1024, default 0: one per core the process may use.
     pub shards: usize,
+    /// The user, by name or number, that a process started as root becomes
+    /// once its sockets are bound. Default empty: it stays who it is.
+    pub user: String,
+    /// The group that it becomes with it. Default empty: the user's own.
+    pub group: String,
+    /// The directory that becomes its root at the same time; an absolute path.
+    /// Paths in this file are then below it. Default empty: none.
+    pub chroot: String,
     /// The HTTP frontend; `None` (the section is omitted or empty) means off.
     pub http: Option<HttpConfig>,
     /// The UDP frontend; `None` (the section is omitted or empty) means off.
     pub udp: Option<UdpConfig>,
     /// Where swarms are kept and for how long.
     pub storage: StorageConfig,
+    /// Where all swarms and peers are saved at the stop and loaded from at the
+    /// start. Default empty: nowhere.
+    pub state_file: PathBuf,
+    /// How often they are saved meanwhile. Whole seconds, up to 24h; default
+    /// 0s: at the stop only.
+    #[serde(serialize_with = "duration::serialize")]
+    pub state_interval: Duration,
+    /// A file of opentracker's (`statedump`) whose download counts are taken
+    /// over at the start. Default empty: none.
+    pub opentracker_state_file: PathBuf,
     /// Hooks that run before the reply, in this order. Default none.
     pub prehooks: Vec<HookConfig>,
     /// Hooks that run after the reply, in this order. Default none.
@@ -117,6 +135,20 @@ pub struct HttpConfig {
     pub external_ip: bool,
     /// Where `GET /` leads (302); empty means to a page of ours. Default empty.
     pub redirect_url: String,
+    /// The path, without its slash, where opentracker's statistics are served
+    /// (`stats` there); empty means nowhere. Default empty.
+    pub stats_path: String,
+    /// Who may read them; empty means all. Default empty.
+    pub stats_networks: Vec<Prefix>,
+    /// Whether a scrape without an info hash is answered with every swarm.
+    /// Default false.
+    pub full_scrape: bool,
+    /// Who may ask for that; empty means all. Default empty.
+    pub full_scrape_networks: Vec<Prefix>,
+    /// How long an address waits between two lists of every swarm, full
+    /// scrapes or statistics. 0s to 24h, default 10s.
+    #[serde(serialize_with = "duration::serialize")]
+    pub full_scrape_pause: Duration,
 }
 
 /// The UDP frontend (BEP 15, 41).
@@ -292,9 +324,15 @@ impl Config {
             dialect: Dialect::Karuta,
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
+            user: String::new(),
+            group: String::new(),
+            chroot: String::new(),
             http: None,
             udp: None,
             storage: StorageConfig::default(),
+            state_file: PathBuf::new(),
+            state_interval: Duration::ZERO,
+            opentracker_state_file: PathBuf::new(),
             prehooks: Vec::new(),
             posthooks: Vec::new(),
             notices: Vec::new(),
@@ -327,6 +365,11 @@ impl Default for HttpConfig {
             max_request_bytes: 8192,
             external_ip: false,
             redirect_url: String::new(),
+            stats_path: String::new(),
+            stats_networks: Vec::new(),
+            full_scrape: false,
+            full_scrape_networks: Vec::new(),
+            full_scrape_pause: Duration::from_secs(10),
         }
     }
 }

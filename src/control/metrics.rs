@@ -14,6 +14,7 @@ use crate::shard::stats::{
     Action, DropReason, Handshake, Outcome, Protocol, Refusal, SWEEP_BUCKETS_MILLISECONDS,
     ShardStats,
 };
+use crate::state::StateStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -34,6 +35,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub fn encode(
     stats: &[Arc<ShardStats>],
     reloads: &Arc<Reloads>,
+    state: &Arc<StateStats>,
     version: &'static str,
     uptime: Duration,
 ) -> String {
@@ -41,6 +43,7 @@ pub fn encode(
     registry.register_collector(Box::new(Snapshot {
         shards: stats.to_vec(),
         reloads: reloads.clone(),
+        state: state.clone(),
         version,
         uptime,
     }));
@@ -55,6 +58,7 @@ pub fn encode(
 struct Snapshot {
     shards: Vec<Arc<ShardStats>>,
     reloads: Arc<Reloads>,
+    state: Arc<StateStats>,
     version: &'static str,
     uptime: Duration,
 }
@@ -69,7 +73,8 @@ impl Collector for Snapshot {
         self.swarms(&mut out)?;
         self.connections(&mut out)?;
         self.shards(&mut out)?;
-        self.sweep(&mut out)
+        self.sweep(&mut out)?;
+        self.state(&mut out)
     }
 }
 
@@ -301,6 +306,21 @@ impl Snapshot {
             MetricType::Histogram,
         )?;
         histogram.encode_histogram::<NoLabelSet>(milliseconds, count, &buckets, None)
+    }
+
+    fn state(&self, out: &mut Writer<'_>) -> Result {
+        let seconds = &Unit::Seconds;
+        let help = "When the state was saved last, in seconds since 1970; 0: never.";
+        let saved = self.state.last_saved_unix_seconds();
+        out.gauge("state_last_saved_timestamp", help, Some(seconds), saved)?;
+        let help = "Time that the last save of the state took.";
+        let mut took =
+            out.0
+                .encode_descriptor("state_save", help, Some(seconds), MetricType::Gauge)?;
+        took.encode_gauge(&self.state.save_duration().as_secs_f64())?;
+        let help = "Saves of the state that failed.";
+        let failures = self.state.save_failures();
+        out.counter("state_save_failures", help, None, failures)
     }
 }
 

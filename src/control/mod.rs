@@ -8,5 +8,7 @@ pub mod certificates;
 pub mod logging;
 pub mod metrics;
 pub mod metrics_server;
+pub mod opentracker_stats;
 pub mod reloads;
+pub mod service_manager;
 pub mod signals;

@@ -565,6 +565,7 @@ fn refuse(
     family: AddressFamily,
     stats: &ShardStats,
 ) {
+    stats.opentracker.connection_id_mismatches.add(1);
     let before = outbox.len();
     outbox.push(client.to, client.from, |buffer| {
         let text = dialect.bad_connection_id();

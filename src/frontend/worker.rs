@@ -2,7 +2,7 @@
 //! frontends. The only task of its executor.
 //!
 //! A turn: handle what is ready, then what came over the lanes, then the tick,
-//! then ring the bells of those that were sent something. Every step is
+//! then a slice of a survey if there is one, then ring the bells of those that were sent something. Every step is
 //! bounded, so that no source starves another.
 
 use super::Client;
@@ -18,6 +18,7 @@ use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::Exchange;
 use crate::shard::owner::ShardId;
+use crate::shard::survey::Surveys;
 use crate::sys::datagram::BATCH;
 use std::io;
 use std::os::fd::AsFd;
@@ -122,6 +123,8 @@ pub struct Worker {
     pub http: Option<HttpFrontend>,
     /// Its end of the mesh.
     pub desk: Desk<Port<Box<Exchange>>, Client>,
+    /// Walks over its swarms.
+    pub surveys: Surveys,
     /// Where it waits.
     pub reactor: Reactor,
     /// The tracker's clock.
@@ -149,12 +152,13 @@ impl Worker {
         let mut streams = Streams::default();
         loop {
             let (desk, stop, mailbox) = (&mut self.desk, &self.stop, &self.mailbox);
-            let lanes = desk.lanes();
+            let (lanes, surveys) = (desk.lanes(), &self.surveys);
             let told = stopping.is_some();
             let woken = match streams.is_empty() {
                 true => {
                     let work = || lanes.waiting() > 0 || (!told && stop.is_stopping());
-                    self.reactor.wait(|| work() || mailbox.is_full()).await?
+                    let rest = || mailbox.is_full() || surveys.has_work();
+                    self.reactor.wait(|| work() || rest()).await?
                 }
                 false => self.reactor.look()?,
             };
@@ -182,16 +186,36 @@ impl Worker {
                     self.expire(&now);
                 }
             }
+            let surveying = self.surveys.has_work();
+            if surveying {
+                self.surveys.turn(&mut self.shard, now.seconds);
+            }
             let rung = self.desk.lanes().ring();
             self.shard.stats().wakeups.add(rung as u64);
             if self.stop.is_stopping() && self.stopped(&now, &mut stopping) {
-                return Ok(());
+                return self.last_surveys().await;
             }
-            if brisk && stopping.is_none() {
+            // A survey's slice lets work gather as well.
+            if brisk && !surveying && stopping.is_none() {
                 self.reactor.pause();
             }
             executor::breathe().await;
         }
+    }
+
+    /// Does the surveys that were left for the end, when it serves no more.
+    async fn last_surveys(mut self) -> io::Result<()> {
+        // Refused connections are better than silent ones.
+        (self.udp, self.http) = (None, None);
+        self.surveys.begin_last();
+        while self.surveys.is_busy() {
+            let surveys = &self.surveys;
+            self.reactor.wait(|| surveys.has_work()).await?;
+            let now_seconds = self.clock.now().seconds;
+            self.surveys.turn(&mut self.shard, now_seconds);
+            executor::breathe().await;
+        }
+        Ok(())
     }
 
     fn watch_sockets(&self) -> io::Result<()> {
@@ -352,6 +376,7 @@ impl Worker {
     }
 
     fn tick(&mut self, now: &Now, since: Duration) {
+        self.shard.stats().ticks.add(1);
         self.shard.tick_hooks(now.seconds, now.into());
         let before = self.clock.elapsed();
         let report = self.shard.tick(now.seconds, since.as_millis() as u64);

@@ -267,7 +267,7 @@ impl Selector {
     }
 
     /// Remembers that a peer of a narrow scope may be stored.
-    fn note(&mut self, family: usize, scope: Scope, now_seconds: u32) {
+    pub fn note(&mut self, family: usize, scope: Scope, now_seconds: u32) {
         self.scopes[family] |= scope as u8;
         for (known, last) in NARROW.iter().zip(&mut self.last_seconds[family]) {
             if *known == scope {

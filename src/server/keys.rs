@@ -59,8 +59,11 @@ macro_rules! section {
 
 section!(
     settle_root, ROOT, Config, "",
-    live: [announce_interval, min_announce_interval, announce_interval_spread, dialect],
-    restart: [metrics_addr, shards],
+    live: [
+        announce_interval, min_announce_interval, announce_interval_spread, dialect,
+        state_interval
+    ],
+    restart: [metrics_addr, shards, user, group, chroot, state_file, opentracker_state_file],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
     apart: [http, udp, storage, prehooks, posthooks, notices],
@@ -72,7 +75,8 @@ section!(
         read_timeout, write_timeout, enable_keepalive, idle_timeout, announce_routes,
         scrape_routes, allow_ip_spoofing, real_ip_header, trusted_proxies, proxy_protocol,
         max_numwant, default_numwant, max_scrape_infohashes, max_connections, max_request_bytes,
-        external_ip, redirect_url
+        external_ip, redirect_url, stats_path, stats_networks, full_scrape,
+        full_scrape_networks, full_scrape_pause
     ],
     restart: [addr, https_addr],
     no_effect: [enable_request_timing],
@@ -201,6 +205,7 @@ fn are_same(running: &[HookConfig], next: &[HookConfig]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::opentracker_stats;
     use crate::server::settings::Settings;
 
     /// Another value for each key that a reload changes.
@@ -238,6 +243,14 @@ mod tests {
         ("http.max_request_bytes", "http: {max_request_bytes: 4096}"),
         ("http.external_ip", "http: {external_ip: true}"),
         ("http.redirect_url", "http: {redirect_url: x}"),
+        ("http.stats_path", "http: {stats_path: stats}"),
+        ("http.stats_networks", "http: {stats_networks: '::1'}"),
+        ("http.full_scrape", "http: {full_scrape: true}"),
+        (
+            "http.full_scrape_networks",
+            "http: {full_scrape_networks: '::1'}",
+        ),
+        ("http.full_scrape_pause", "http: {full_scrape_pause: 1m}"),
         ("udp.max_clock_skew", "udp: {max_clock_skew: 40s}"),
         (
             "udp.private_key",
@@ -303,7 +316,8 @@ mod tests {
     /// What shards are told, as a text. Of the key of connection ids it shows
     /// nothing: their first bytes stand for it.
     fn told(config: &Config) -> String {
-        let Settings { shard, udp, http } = Settings::new(config, [1; 16]).expect("valid");
+        let Settings { shard, udp, http } =
+            Settings::new(config, [1; 16], &opentracker_stats::lane().0).expect("valid");
         let ids = &udp.as_ref().expect("udp").connection_ids;
         let id = ids.issue(1_700_000_000, [127, 0, 0, 1].into());
         format!("{shard:?} {udp:?} {http:?} {id}")
@@ -321,9 +335,11 @@ mod tests {
             }
         }
         let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
-        // The files of HTTPS are no shard's matter: see tests/certificates.rs.
+        // The files of HTTPS and the saves of the state are no shard's matter: see
+        // tests/certificates.rs and tests/state.rs.
+        let elsewhere = |key: &str| key.starts_with("http.tls_") || key == "state_interval";
         let missing = keys().filter(|(key, reach)| {
-            *reach == Reach::Live && !tried.contains(key) && !key.starts_with("http.tls_")
+            *reach == Reach::Live && !tried.contains(key) && !elsewhere(key)
         });
         assert_eq!(missing.count(), 0, "a live key has no other value here");
     }

@@ -7,17 +7,22 @@
 
 mod https;
 mod keys;
+mod privileges;
 mod reload;
 mod settings;
 mod sockets;
+mod state;
 
 use crate::config::Config;
 use crate::control::metrics;
 use crate::control::metrics_server::{MetricsServer, Render};
+use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
 use crate::control::reloads::Reloads;
+use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::HeldSignals;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
+use crate::frontend::http::handover::HandedOver;
 use crate::frontend::udp::UdpFrontend;
 use crate::frontend::update::ShardUpdate;
 use crate::frontend::worker::{Stop, TICK, Worker};
@@ -29,12 +34,15 @@ use crate::runtime::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
+use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
+use crate::state::{Keeper, StateStats};
 use crate::sys;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use https::Https;
 use reload::{Orders, Parts, ReloadSeeds};
 use settings::Settings;
 use sockets::{Sockets, bind_remedy};
+use state::State;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -62,6 +70,10 @@ pub struct Tracker {
     shards: usize,
     metrics: Vec<MetricsServer>,
     reloader: Reloader,
+    surveys: SurveyDesk,
+    statistics: Option<OpentrackerStats>,
+    keeper: Option<Keeper>,
+    state_stats: Arc<StateStats>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
     /// The HTTP addresses that are served, with the ports that were taken.
@@ -103,21 +115,38 @@ impl Tracker {
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
         let metrics_listeners = bind_metrics(config)?;
+        privileges::give_up(config)?;
 
         let bells = (0..shards)
             .map(|_| Bell::new().map(Arc::new))
             .collect::<io::Result<Vec<_>>>();
         let bells = bells.map_err(|error| out_of("event descriptors", &error))?;
         let stop = Arc::new(Stop::new(bells.clone()));
+        let (desk, surveys) = survey::desk(bells.iter().cloned().map(|bell| -> Wake {
+            Box::new(move || {
+                bell.ring();
+            })
+        }));
         let lane_length = mesh::lane_length(shards);
         let ports = mesh::mesh(&bells, lane_length);
         let stats: Vec<_> = (0..shards)
             .map(|_| Arc::new(ShardStats::default()))
             .collect();
         let clock = Clock::start();
-        let settings = Settings::new(config, seeds.connection_key)?;
+        let (statistics_lane, handed_over) = opentracker_stats::lane();
+        let settings = Settings::new(config, seeds.connection_key, &statistics_lane)?;
         let hooks = (config.prehooks.as_slice(), config.posthooks.as_slice());
         let (hooks, background) = reload::start_hooks(hooks, shards, seeds.hooks)?;
+        let state = State::open(config, clock)?;
+        let state_stats = state.stats.clone();
+        let loaded = state.load(|| {
+            let shard = |id| {
+                let seed = seeds.shards[id];
+                Shard::new(id, owners, &settings.shard, seed, stats[id].clone())
+            };
+            (0..shards).map(shard).collect()
+        })?;
+        let keeper = state.keep(&desk)?;
         let mut mailboxes = Vec::new();
         let (ending, ended) = unbounded();
 
@@ -128,12 +157,11 @@ impl Tracker {
         );
         let certificates = Https::start(config, &stats[0], clock)?;
         let tls = certificates.as_ref().map(|https| &https.tls);
-        for (id, port) in ports.into_iter().enumerate() {
+        for ((mut shard, port), surveys) in loaded.into_iter().zip(ports).zip(surveys) {
+            let id = shard.id();
             let reactor = Reactor::new(bells[id].clone(), TICK)
                 .map_err(|error| out_of("file descriptors", &error))?;
             let shard_stats = stats[id].clone();
-            let seed = seeds.shards[id];
-            let mut shard = Shard::new(id, owners, &settings.shard, seed, shard_stats.clone());
             shard.swap_hooks(&mut hooks.shard(id));
             let mailbox = Mailbox::new();
             mailboxes.push(mailbox.clone());
@@ -146,6 +174,7 @@ impl Tracker {
                     HttpFrontend::new(settings, sockets.take_http(id, tls), shard_stats.clone())
                 }),
                 desk: Desk::new(id, port, lane_length),
+                surveys,
                 reactor,
                 clock,
                 stop: stop.clone(),
@@ -153,14 +182,24 @@ impl Tracker {
             };
             start_shard(id, cores.core(id), worker, ending.clone())?;
         }
+        let sources = Sources {
+            shards: stats.clone(),
+            surveys: desk.clone(),
+            clock,
+            tracker_id: seeds.tracker_id,
+        };
+        let statistics = start_statistics(config, &handed_over, sources)?;
         let reloads = Arc::new(Reloads::started_at(clock.now().unix_seconds));
-        let metrics = start_metrics(metrics_listeners, &stats, &reloads, clock)?;
+        let metrics = start_metrics(metrics_listeners, &stats, &reloads, &state_stats, clock)?;
         let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
         Ok(Self {
             stop,
             ended,
             shards,
             metrics,
+            surveys: desk,
+            statistics,
+            state_stats,
             reloader: Reloader::new(Parts {
                 running: Mutex::new(config.clone()),
                 background: Mutex::new(Some(background)),
@@ -173,7 +212,10 @@ impl Tracker {
                 },
                 reloads,
                 clock,
+                statistics_lane,
+                state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
+            keeper,
             udp,
             http,
             https,
@@ -270,6 +312,18 @@ impl Tracker {
         self.reloader.clone()
     }
 
+    /// What brings walks over all swarms to the shards.
+    #[must_use]
+    pub fn surveys(&self) -> SurveyDesk {
+        self.surveys.clone()
+    }
+
+    /// What is known of the state's saves.
+    #[must_use]
+    pub fn state_stats(&self) -> &StateStats {
+        &self.state_stats
+    }
+
     /// What stops it from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
@@ -294,9 +348,13 @@ impl Tracker {
                 Err(_) => break,
             }
         }
+        if let Some(keeper) = self.keeper {
+            keeper.finish();
+        }
         for metrics in self.metrics {
             metrics.stop();
         }
+        drop(self.statistics);
         self.reloader.close();
         result
     }
@@ -341,6 +399,7 @@ impl Cores {
 /// Everything random, drawn once.
 struct Seeds {
     owner_key: u32,
+    tracker_id: u32,
     connection_key: [u8; 16],
     hooks: u64,
     shards: Vec<u64>,
@@ -348,18 +407,20 @@ struct Seeds {
 
 impl Seeds {
     fn draw(shards: usize) -> Result<Self, StartError> {
-        let mut bytes = vec![0u8; 28 + shards * 8];
+        let mut bytes = vec![0u8; 32 + shards * 8];
         getrandom::fill(&mut bytes)
             .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
         let (key, rest) = bytes.split_at(4);
         let (connection_key, rest) = rest.split_at(16);
         let (hooks, rest) = rest.split_at(8);
+        let (tracker_id, rest) = rest.split_at(4);
         let number = |bytes: &[u8]| {
             let next = |number, &byte| number << 8 | u64::from(byte);
             bytes.iter().fold(0, next)
         };
         Ok(Self {
-            owner_key: key.iter().fold(0, |key, &byte| key << 8 | u32::from(byte)),
+            owner_key: number(key) as u32,
+            tracker_id: number(tracker_id) as u32,
             connection_key: std::array::from_fn(|at| connection_key[at]),
             hooks: number(hooks),
             shards: rest.chunks_exact(8).map(number).collect(),
@@ -383,15 +444,29 @@ fn start_metrics(
     listeners: Vec<TcpListener>,
     stats: &[Arc<ShardStats>],
     reloads: &Arc<Reloads>,
+    state: &Arc<StateStats>,
     clock: Clock,
 ) -> Result<Vec<MetricsServer>, StartError> {
-    let (stats, reloads) = (stats.to_vec(), reloads.clone());
+    let (stats, reloads, state) = (stats.to_vec(), reloads.clone(), state.clone());
     let version = env!("CARGO_PKG_VERSION");
     let render: Render =
-        Arc::new(move || metrics::encode(&stats, &reloads, version, clock.elapsed()));
+        Arc::new(move || metrics::encode(&stats, &reloads, &state, version, clock.elapsed()));
     let start = |listener| MetricsServer::start(listener, render.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))
+}
+
+/// What serves opentracker's tools; only over HTTP.
+fn start_statistics(
+    config: &Config,
+    handed_over: &Receiver<HandedOver>,
+    sources: Sources,
+) -> Result<Option<OpentrackerStats>, StartError> {
+    if config.http.is_none() {
+        return Ok(None);
+    }
+    let started = OpentrackerStats::start(handed_over, sources);
+    started.map(Some).map_err(|error| out_of("threads", &error))
 }
 
 fn out_of(what: &str, error: &io::Error) -> StartError {
@@ -406,6 +481,7 @@ struct WorkerParts {
     udp: Option<UdpFrontend>,
     http: Option<HttpFrontend>,
     desk: Desk<mesh::Port<Box<crate::shard::exchange::Exchange>>, crate::frontend::Client>,
+    surveys: Surveys,
     reactor: Reactor,
     clock: Clock,
     stop: Arc<Stop>,
@@ -423,6 +499,7 @@ fn start_shard(
         udp,
         http,
         desk,
+        surveys,
         reactor,
         clock,
         stop,
@@ -433,6 +510,7 @@ fn start_shard(
         udp,
         http,
         desk,
+        surveys,
         reactor,
         clock,
         stop,
@@ -457,16 +535,25 @@ fn start_shard(
 pub fn run(config: &Config, source: Option<ConfigSource>) -> Result<(), StartError> {
     let deaf = |error| StartError(format!("cannot listen for signals: {error}"));
     let signals = HeldSignals::hold().map_err(deaf)?;
+    // In reach only until the root directory is given up.
+    let manager = Arc::new(ServiceManager::of_environment());
     let tracker = Tracker::start(config)?;
     let stopper = tracker.stopper();
-    let orders =
-        Orders::start(tracker.reloader(), source).map_err(|error| out_of("threads", &error))?;
+    let orders = Orders::start(tracker.reloader(), source, manager.clone())
+        .map_err(|error| out_of("threads", &error))?;
+    let told = manager.clone();
+    let stop = move || {
+        told.stopping();
+        stopper.stop();
+    };
     let signals = signals
-        .listen(move || stopper.stop(), move || orders.reload())
+        .listen(stop, move || orders.reload())
         .map_err(deaf)?;
+    let attendant = Attendant::start(manager, tracker.stats.clone())
+        .map_err(|error| out_of("threads", &error))?;
     tracker.report();
     let result = tracker.wait();
-    drop(signals);
+    drop((signals, attendant));
     if result.is_ok() {
         log::info!("stopped");
     }

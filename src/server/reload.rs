@@ -17,14 +17,18 @@ use super::StartError;
 use super::https::Https;
 use super::keys::{self, Report};
 use super::settings::Settings;
+use super::state;
 use crate::config::{Config, HookConfig};
 use crate::control::background::Background;
 use crate::control::reloads::Reloads;
+use crate::control::service_manager::ServiceManager;
+use crate::frontend::http::handover::HandedOver;
 use crate::frontend::update::ShardUpdate;
 use crate::hook::Plan;
 use crate::runtime::clock::Clock;
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::mesh::Bell;
+use crate::state::IntervalSetter;
 use crossbeam_channel::{Sender, bounded};
 use std::fmt;
 use std::io;
@@ -70,6 +74,10 @@ pub(super) struct Parts {
     pub seeds: ReloadSeeds,
     pub reloads: Arc<Reloads>,
     pub clock: Clock,
+    /// The way to what serves statistics.
+    pub statistics_lane: Sender<HandedOver>,
+    /// Where the state is saved, if it is.
+    pub state_intervals: Option<IntervalSetter>,
 }
 
 /// What was drawn at the start and stays.
@@ -164,7 +172,7 @@ impl Reloader {
         let mut running = lock(&self.0.running);
         let mut next = config.clone();
         let report = keys::settle(&running, &mut next);
-        let settings = Settings::new(&next, self.0.seeds.connection_key)?;
+        let settings = Settings::new(&next, self.0.seeds.connection_key, &self.0.statistics_lane)?;
         // Hooks that stay the same keep what they know of clients.
         let hooks_change = report.changed.iter().any(|key| key.ends_with("hooks"));
         let (plan, background) = match hooks_change {
@@ -181,6 +189,12 @@ impl Reloader {
             return Err(StartError("the tracker has stopped".to_owned()));
         }
         self.tell_shards(&settings, plan.as_ref());
+        // Only if it changed: the time until the next save begins anew.
+        if report.changed.contains(&"state_interval")
+            && let Some(intervals) = &self.0.state_intervals
+        {
+            intervals.set(state::interval(&next));
+        }
         match background {
             Some(background) => self.replace(background),
             // Other hooks have just read theirs.
@@ -266,14 +280,21 @@ pub(super) struct Orders(Sender<()>);
 
 impl Orders {
     /// Starts the thread. It ends after the orders are dropped; nobody waits
-    /// for that, since it may be reading a long list.
-    pub fn start(reloader: Reloader, source: Option<ConfigSource>) -> io::Result<Self> {
+    /// for that, since it may be reading a long list. The service manager is
+    /// told when a reload begins and ends.
+    pub fn start(
+        reloader: Reloader,
+        source: Option<ConfigSource>,
+        manager: Arc<ServiceManager>,
+    ) -> io::Result<Self> {
         let (orders, ordered) = bounded(1);
         thread::Builder::new()
             .name("reload".to_owned())
             .spawn(move || {
                 while ordered.recv().is_ok() {
+                    manager.reloading();
                     reloader.reload_from(source.as_ref());
+                    manager.ready();
                 }
             })?;
         Ok(Self(orders))
@@ -311,7 +332,12 @@ mod tests {
                 Err("f: not now".to_owned())
             }),
         };
-        let orders = Orders::start(tracker.reloader(), Some(source)).expect("starts");
+        let orders = Orders::start(
+            tracker.reloader(),
+            Some(source),
+            Arc::new(ServiceManager::none()),
+        )
+        .expect("starts");
         orders.reload();
         began.recv().expect("the first");
         for _ in 0..100 {

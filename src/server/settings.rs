@@ -2,13 +2,15 @@
 
 use super::StartError;
 use crate::bittorrent::AddressFamily;
-use crate::config::{Config, Prefix};
+use crate::config::{Config, HttpConfig, Prefix};
 use crate::frontend::http::HttpSettings;
+use crate::frontend::http::handover::{HandedOver, HandoverSettings, Networks};
 use crate::frontend::udp::UdpSettings;
 use crate::hook::prefix_table::{Listed, PrefixTable};
 use crate::protocol::http::{NumWantLimits, Routes};
 use crate::protocol::udp::ConnectionIds;
 use crate::shard::ShardSettings;
+use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,11 @@ impl Settings {
     ///
     /// # Errors
     /// Routes that contradict each other.
-    pub fn new(config: &Config, connection_key: [u8; 16]) -> Result<Self, StartError> {
+    pub fn new(
+        config: &Config,
+        connection_key: [u8; 16],
+        statistics: &Sender<HandedOver>,
+    ) -> Result<Self, StartError> {
         let storage = &config.storage.config;
         let interval_seconds = whole_seconds(config.announce_interval);
         let min_interval_seconds = whole_seconds(config.min_announce_interval);
@@ -37,6 +43,10 @@ impl Settings {
             peer_ids: storage.peer_ids,
             max_peers: storage.max_peers as u64,
             max_swarms: storage.max_swarms as u64,
+            opentracker_statistics: config
+                .http
+                .as_ref()
+                .is_some_and(|http| !http.stats_path.is_empty()),
         };
         let udp = config.udp.as_ref().map(|udp| {
             let skew = udp.max_clock_skew.as_secs();
@@ -85,9 +95,22 @@ impl Settings {
                 max_request_bytes: http.max_request_bytes,
                 external_ip: http.external_ip,
                 redirect_url: http.redirect_url.clone(),
+                handover: handover(http, statistics),
             }),
         };
         Ok(Self { shard, udp, http })
+    }
+}
+
+/// What is served beside the shards.
+fn handover(http: &HttpConfig, lane: &Sender<HandedOver>) -> HandoverSettings {
+    HandoverSettings {
+        stats_path: Some(http.stats_path.clone()).filter(|path| !path.is_empty()),
+        stats_networks: Networks::new(&http.stats_networks),
+        full_scrape: http.full_scrape,
+        full_scrape_networks: Networks::new(&http.full_scrape_networks),
+        full_scrape_pause: http.full_scrape_pause,
+        lane: lane.clone(),
     }
 }
 

@@ -6,18 +6,23 @@
 
 pub mod exchange;
 pub mod families;
+pub mod opentracker_counters;
+mod overlap;
 pub mod owner;
+mod restore;
 pub mod stats;
+pub mod survey;
 
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
 use crate::hook::{Chain, Context, Effects, Moment, Refused, ShardHooks};
 use crate::swarm::{
-    Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random, Stored,
-    StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
+    AnnounceOutcome, Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random,
+    Stored, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
 };
 use exchange::{Exchange, PeerOutput, Question};
 use families::{Families, Peers};
+use overlap::Overlap;
 use owner::{OwnerMap, ShardId};
 use stats::ShardStats;
 use std::net::IpAddr;
@@ -38,6 +43,8 @@ pub struct ShardSettings {
     pub max_peers: u64,
     /// Swarms that the whole tracker stores at most; 0 for no cap.
     pub max_swarms: u64,
+    /// Whether what only opentracker's statistics show is counted.
+    pub opentracker_statistics: bool,
 }
 
 /// The swarms of both families, in the form that the settings ask for.
@@ -102,6 +109,9 @@ pub struct Shard {
     longest_stay_seconds: u32,
     chain: Chain,
     selector: Selector,
+    /// Torrents of both families; counted only when somebody asks for it, and
+    /// so are renewals.
+    overlap: Option<Overlap>,
     stats: Arc<ShardStats>,
 }
 
@@ -141,6 +151,7 @@ impl Shard {
             longest_stay_seconds: settings.longest_stay_seconds(),
             chain: Chain::default(),
             selector: Selector::default(),
+            overlap: settings.opentracker_statistics.then(Overlap::default),
             stats,
         }
     }
@@ -167,6 +178,9 @@ impl Shard {
             swarms: room(self.caps.swarms, swarms),
         };
         self.sweep_seconds = settings.sweep_seconds.max(1);
+        if settings.opentracker_statistics != self.overlap.is_some() {
+            self.overlap = settings.opentracker_statistics.then(Overlap::default);
+        }
         // Peers that are here were promised the earlier time.
         let stay = settings.longest_stay_seconds();
         self.longest_stay_seconds = self.longest_stay_seconds.max(stay);
@@ -277,7 +291,7 @@ impl Shard {
     ) -> AnnounceCounts {
         let (capacity, random) = (&mut self.capacity, &mut self.random);
         let selector = &mut self.selector;
-        let (counts, stored) = with_peer!(&mut self.swarms, announce.ip, |ip, swarms| {
+        let outcome = with_peer!(&mut self.swarms, announce.ip, |ip, swarms| {
             announce_to(
                 swarms,
                 selector,
@@ -290,12 +304,17 @@ impl Shard {
                 output,
             )
         });
-        match stored {
+        if self.overlap.is_some()
+            && let Some(seconds) = outcome.renewed_after_seconds
+        {
+            self.stats.opentracker.renewed(seconds);
+        }
+        match outcome.stored {
             Stored::Yes | Stored::No(NotStored::Stopped) => {}
             Stored::No(NotStored::PeerCap) => self.stats.peers_not_stored.add(1),
             Stored::No(NotStored::SwarmCap) => self.stats.swarms_not_stored.add(1),
         }
-        counts
+        outcome.counts
     }
 
     /// [`Shard::announce_prefetched`] without the steps before it.
@@ -386,6 +405,7 @@ impl Shard {
             report.wrapped |= slice.wrapped;
         }
         self.hold_caps();
+        self.count_overlap();
         self.publish();
         report
     }
@@ -418,17 +438,32 @@ impl Shard {
         capacity.swarms = capacity.swarms.min(room(self.caps.swarms, swarms));
     }
 
+    fn count_overlap(&mut self) {
+        let Some(overlap) = &mut self.overlap else {
+            return;
+        };
+        let count = match &self.swarms {
+            Swarms::Plain(v4, v6) => overlap.tick(&v4.store, &v6.store),
+            Swarms::WithIds(v4, v6) => overlap.tick(&v4.store, &v6.store),
+        };
+        if let Some(count) = count {
+            self.stats.opentracker.swarms_in_both_families.set(count);
+        }
+    }
+
     fn publish(&mut self) {
-        let mut bytes = 0;
+        let (mut bytes, mut downloads) = (0, 0);
         for family in AddressFamily::ALL {
             let totals = self.totals(family);
             bytes += totals.bytes;
+            downloads += totals.downloads;
             let gauges = self.stats.family(family);
             gauges.swarms.set(totals.swarms);
             gauges.seeders.set(totals.seeders);
             gauges.leechers.set(totals.leechers);
         }
         self.stats.store_bytes.set(bytes);
+        self.stats.opentracker.downloads.set(downloads);
     }
 }
 
@@ -536,7 +571,7 @@ fn announce_to<P: StoredPeer<Ip: StoredIp>>(
     capacity: &mut Capacity,
     random: &mut Random,
     output: &mut impl PeerOutput,
-) -> (AnnounceCounts, Stored) {
+) -> AnnounceOutcome {
     let request = SwarmAnnounce {
         info_hash: announce.info_hash,
         peer: P::new(ip, announce.port).with_peer_id(&announce.peer_id),
@@ -544,13 +579,12 @@ fn announce_to<P: StoredPeer<Ip: StoredIp>>(
         is_seeder: announce.is_seeder(),
         num_want: announce.num_want,
     };
-    let outcome = selector.announce(
+    selector.announce(
         now_seconds,
         hash,
         &request,
         store,
         (capacity, random),
         &mut Sink(output),
-    );
-    (outcome.counts, outcome.stored)
+    )
 }

@@ -9,6 +9,7 @@
 //! Counters only grow, and wrap at 2^64. Sums over shards, names and labels
 //! are left to `control::metrics`.
 
+use super::opentracker_counters::OpentrackerCounters;
 use crate::bittorrent::AddressFamily;
 use crate::hook::{HookKind, Refused};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,8 +57,12 @@ pub struct ShardStats {
     pub lane_depth_max: Gauge,
     /// Bells that this shard rang to wake another.
     pub wakeups: Counter,
+    /// Ticks of the shard's loop since the start: it is alive while they grow.
+    pub ticks: Counter,
     /// Its sweeps for expired peers.
     pub sweep: SweepStats,
+    /// What only opentracker's statistics show.
+    pub opentracker: OpentrackerCounters,
 }
 
 /// What is counted per address family.

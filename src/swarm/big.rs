@@ -59,9 +59,9 @@ impl<P: StoredPeer> Big<P> {
         self.index.prefetch_control(self.hash_of(key));
     }
 
-    /// Runs of peers, in order.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &[P]> {
-        self.peers.0.iter().map(Vec::as_slice)
+    /// Its peers in order, in pages.
+    pub(super) fn pages(&self) -> &[Vec<P>] {
+        &self.peers.0
     }
 
     /// Bytes on the heap, about, for a number of big swarms with a number of

@@ -48,6 +48,7 @@ mod lineup;
 mod peer;
 mod pool;
 mod random;
+mod restore;
 mod select;
 mod slot;
 mod stamp;
@@ -58,9 +59,10 @@ mod visit;
 
 pub use peer::{Peer4, Peer4WithId, Peer6, Peer6WithId, StoredPeer};
 pub use random::Random;
+pub use restore::{Restored, SavedSwarm};
 pub use store::SwarmStore;
 pub use sweep::SweepReport;
-pub use visit::{VisitCursor, Visited};
+pub use visit::{VisitCost, VisitCursor, Visited, VisitedPeer, VisitedPeers};
 
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash};
 
@@ -146,6 +148,9 @@ pub struct AnnounceOutcome {
     pub stored: Stored,
     /// What it changed.
     pub change: Change,
+    /// Seconds since the same peer's last announce, in the units that the
+    /// lifetime has; `None` for a peer that was not stored, or has stopped.
+    pub renewed_after_seconds: Option<u32>,
 }
 
 /// Whether an announcer is stored after its announce.

@@ -98,6 +98,12 @@ impl<P: StoredPeer> Slot<P> {
         self.head += u32::from(self.downloads() < MAX_DOWNLOADS);
     }
 
+    /// At least so many downloads, as far as they can be counted.
+    pub(super) fn raise_downloads(&mut self, downloads: u32) {
+        let downloads = downloads.clamp(self.downloads(), MAX_DOWNLOADS);
+        self.head = self.head & !MAX_DOWNLOADS | downloads;
+    }
+
     /// Marks the swarm as empty since `now_seconds`.
     pub(super) fn set_empty(&mut self, now_seconds: u32) {
         self.set(Kind::Empty, [now_seconds, 0, 0, 0]);

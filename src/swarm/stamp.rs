@@ -74,6 +74,12 @@ impl Clock {
         age > self.lifetime_units
     }
 
+    /// Seconds since the stamp of these flags, a unit less or more.
+    #[inline]
+    pub(super) fn age(self, now_seconds: u32, flags: u16) -> u32 {
+        u32::from(self.stamp(now_seconds).wrapping_sub(flags) & TIME) << self.shift
+    }
+
     /// The same flags with the time of `now`.
     #[inline]
     pub(super) fn restamp(self, now_seconds: u32, flags: u16) -> u16 {

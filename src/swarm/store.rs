@@ -163,6 +163,7 @@ impl<P: StoredPeer> SwarmStore<P> {
             counts: counts(tally, downloaded),
             stored,
             change,
+            renewed_after_seconds: admitted.was.map(|flags| self.clock.age(now_seconds, flags)),
         }
     }
 
@@ -234,6 +235,7 @@ impl<P: StoredPeer> SwarmStore<P> {
                 counts: AnnounceCounts::default(),
                 stored,
                 change: Change::None,
+                renewed_after_seconds: None,
             };
         };
         let slot = self.table.entry_mut(spot);
@@ -256,6 +258,7 @@ impl<P: StoredPeer> SwarmStore<P> {
             counts: counts(tally, downloaded),
             stored,
             change,
+            renewed_after_seconds: None,
         }
     }
 
@@ -335,17 +338,17 @@ impl<P: StoredPeer> SwarmStore<P> {
 }
 
 /// What became of an announcer.
-struct Admitted {
+pub(super) struct Admitted {
     /// Its flags before, if it was stored.
-    was: Option<u16>,
+    pub(super) was: Option<u16>,
     /// Its place, if it is stored now.
-    at: Option<usize>,
-    tally: Tally,
+    pub(super) at: Option<usize>,
+    pub(super) tally: Tally,
 }
 
 /// Stores or updates a peer, if there is room for it.
 #[inline]
-fn admit<P: StoredPeer>(
+pub(super) fn admit<P: StoredPeer>(
     shelves: &mut Shelves<P>,
     slot: &mut Slot<P>,
     peer: P,
@@ -412,6 +415,7 @@ fn refuse<P: StoredPeer>(
         counts: AnnounceCounts::default(),
         stored: Stored::No(reason),
         change: Change::None,
+        renewed_after_seconds: None,
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod cpu;
 pub mod datagram;
 pub mod fd;
+pub mod privileges;
 pub mod probe;
 pub mod socket;
 pub mod steering;

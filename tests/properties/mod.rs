@@ -10,4 +10,5 @@ pub mod bencode;
 pub mod http;
 pub mod opentracker;
 pub mod proxy;
+pub mod state_file;
 pub mod udp;

@@ -31,7 +31,7 @@ pub struct LoneShard {
 
 impl LoneShard {
     /// Time stands still: nothing expires.
-    pub fn new(dialect: Dialect, interval_spread_seconds: u32) -> Self {
+    pub fn new(settings: &ShardSettings, dialect: Dialect, interval_spread_seconds: u32) -> Self {
         let stats = Arc::new(ShardStats::default());
         let server = UdpSocket::bind(SocketAddr::new(V4, 0)).expect("bind");
         server.set_nonblocking(true).expect("non-blocking");
@@ -43,7 +43,7 @@ impl LoneShard {
         client.set_read_timeout(patience).expect("timeout");
         let ids = ConnectionIds::new([7; 16], 10);
         let now = Clock::start().now();
-        let settings = UdpSettings {
+        let udp = UdpSettings {
             dialect,
             interval_seconds: 1800,
             interval_spread_seconds,
@@ -56,10 +56,10 @@ impl LoneShard {
         };
         let sockets = vec![(server, AddressFamily::V4)];
         Self {
-            shard: shard(0, OwnerMap::new(7, 1), stats.clone()),
+            shard: Shard::new(0, OwnerMap::new(7, 1), settings, 1, stats.clone()),
             client,
             connection_id: ids.issue(now.unix_seconds, V4),
-            udp: UdpFrontend::new(settings, sockets, stats),
+            udp: UdpFrontend::new(udp, sockets, stats),
             desk: Desk::new(0, NoLanes, 128),
             now,
         }
@@ -74,17 +74,17 @@ impl LoneShard {
     }
 }
 
-/// A shard with the usual settings.
-pub fn shard(id: usize, owners: OwnerMap, stats: Arc<ShardStats>) -> Shard {
-    let settings = ShardSettings {
+/// The usual settings of a shard.
+pub fn settings() -> ShardSettings {
+    ShardSettings {
         peer_lifetime_seconds: 1860,
         downloads_lifetime_seconds: 0,
         sweep_seconds: 180,
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
-    };
-    Shard::new(id, owners, &settings, 1, stats)
+        opentracker_statistics: false,
+    }
 }
 
 /// No other shards.

@@ -12,6 +12,7 @@ mod announce;
 mod bencode;
 mod http;
 pub mod lone_shard;
+pub mod program;
 mod server;
 mod udp;
 

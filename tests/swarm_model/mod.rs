@@ -9,10 +9,11 @@
 
 use karuta::bittorrent::{AnnounceCounts, Event, InfoHash, ScrapeCounts};
 use karuta::swarm::{
-    Capacity, Change, NotStored, Random, Stored, StoredPeer, SwarmAnnounce, SwarmSettings,
-    SwarmStore, VisitCursor,
+    Capacity, Change, NotStored, Random, Restored, SavedSwarm, Stored, StoredPeer, SwarmAnnounce,
+    SwarmSettings, SwarmStore, VisitCursor, VisitedPeer,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 /// One step of a run.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,14 @@ pub enum Step {
     Uncap,
     /// Walks over all in slices.
     Visit { budget: u8 },
+    /// Puts back what was saved: a run of peers, every second a seeder.
+    Restore {
+        swarm: u8,
+        first: u16,
+        count: u8,
+        age: u16,
+        downloads: u8,
+    },
 }
 
 /// The settings and the start of a run.
@@ -200,6 +209,16 @@ impl<P: StoredPeer, F: Fn(u16) -> P> Run<P, F> {
                 self.capacity = Capacity::UNLIMITED;
             }
             Step::Visit { budget } => self.visit(usize::from(budget)),
+            Step::Restore {
+                swarm,
+                first,
+                count,
+                age,
+                downloads,
+            } => {
+                let numbers = first..first + u16::from(count);
+                self.restore(swarm, numbers, u32::from(age), u32::from(downloads));
+            }
         }
     }
 
@@ -471,6 +490,88 @@ impl<P: StoredPeer, F: Fn(u16) -> P> Run<P, F> {
         }
     }
 
+    fn restore(&mut self, swarm: u8, numbers: Range<u16>, age_seconds: u32, downloads: u32) {
+        let saved = SavedSwarm {
+            info_hash: info_hash(swarm),
+            downloads,
+            empty_seconds: age_seconds,
+        };
+        let mut peers = Vec::new();
+        for number in numbers.clone().map(|number| number % 1000) {
+            let peer = (self.peer_of)(number);
+            self.numbers.insert(peer.compact().to_vec(), number);
+            peers.push(VisitedPeer {
+                peer,
+                is_seeder: number % 2 == 0,
+                is_paused: number % 3 == 0,
+                age_seconds,
+            });
+        }
+        let capacity = &mut self.capacity;
+        let restored = self
+            .store
+            .restore(self.now, &saved, peers.into_iter(), capacity);
+        let expected = self.model_restore(swarm, numbers, age_seconds, downloads);
+        assert_eq!(restored, expected);
+    }
+
+    fn model_restore(
+        &mut self,
+        swarm: u8,
+        numbers: Range<u16>,
+        age_seconds: u32,
+        downloads: u32,
+    ) -> Restored {
+        let mut restored = Restored::default();
+        let lifetime = self.settings.peer_lifetime_seconds;
+        let known = self.swarms.contains_key(&swarm);
+        for number in numbers.map(|number| number % 1000) {
+            let is_new_swarm = !self.swarms.contains_key(&swarm);
+            if age_seconds > lifetime {
+                restored.expired_peers += 1;
+                continue;
+            }
+            let (peers, swarms) = self.room.unwrap_or((u64::MAX, u64::MAX));
+            if peers == 0 || (is_new_swarm && swarms == 0) {
+                restored.refused_peers += 1;
+                continue;
+            }
+            let entry = self.swarms.entry(swarm).or_default();
+            let member = Member {
+                is_seeder: number % 2 == 0,
+                is_paused: number % 2 != 0 && number % 3 == 0,
+                seen: self.now.wrapping_sub(age_seconds),
+            };
+            let is_new = entry.members.insert(number, member).is_none();
+            restored.peers += u64::from(is_new);
+            if let Some((peers, swarms)) = &mut self.room {
+                *peers -= u64::from(is_new);
+                *swarms -= u64::from(is_new_swarm);
+            }
+        }
+        // Without peers: since when there are none.
+        let idle = match (restored.refused_peers, restored.expired_peers) {
+            (0, 0) => age_seconds,
+            (0, _) => age_seconds - lifetime,
+            _ => 0,
+        };
+        let kept = self.settings.empty_swarm_lifetime_seconds;
+        let room = self.room.is_none_or(|(_, swarms)| swarms > 0);
+        let lives = kept > 0 && idle <= kept && downloads > 0 && room;
+        if !self.swarms.contains_key(&swarm) && lives {
+            let empty = self.swarms.entry(swarm).or_default();
+            empty.empty_since = self.now.wrapping_sub(idle);
+            if let Some((_, swarms)) = &mut self.room {
+                *swarms -= 1;
+            }
+        }
+        if let Some(entry) = self.swarms.get_mut(&swarm) {
+            entry.downloads = entry.downloads.max(downloads);
+            restored.new_swarm = !known;
+        }
+        restored
+    }
+
     fn visit(&mut self, budget: usize) {
         let mut seen = BTreeSet::new();
         let mut cursor = Some(VisitCursor::default());
@@ -490,6 +591,16 @@ impl<P: StoredPeer, F: Fn(u16) -> P> Run<P, F> {
                     .map(|(number, peer)| (*number, peer.is_seeder))
                     .collect();
                 assert_eq!(peers, expected);
+                for visited in visited.peers_from(0, usize::MAX, self.now) {
+                    let peer = &known.members[&self.numbers[visited.peer.compact()]];
+                    let age = self.now.wrapping_sub(peer.seen);
+                    assert_eq!(visited.is_paused, peer.is_paused && !peer.is_seeder);
+                    // Beyond, stamps wrap; who is not swept in time is met later.
+                    assert!(age >= 1 << 14 || visited.age_seconds == age);
+                }
+                assert_eq!(visited.peers_from(3, 2, self.now).count(), {
+                    known.members.len().saturating_sub(3).min(2)
+                });
             });
         }
         assert_eq!(seen.len(), self.swarms.len());

@@ -13,6 +13,7 @@
 
 mod accept;
 mod connection;
+pub mod handover;
 mod reload;
 mod request;
 pub mod stream;
@@ -33,6 +34,7 @@ use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
 use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult};
+use handover::{HandoverSettings, Leaving};
 use slab::Slab;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -91,6 +93,8 @@ pub struct HttpSettings {
     pub external_ip: bool,
     /// Where `GET /` leads; empty for a page of ours.
     pub redirect_url: String,
+    /// What control threads answer.
+    pub handover: HandoverSettings,
 }
 
 impl HttpSettings {
@@ -137,6 +141,8 @@ pub struct HttpFrontend {
     peers: PeerList,
     hashes: Vec<InfoHash>,
     files: Vec<(InfoHash, ScrapeCounts)>,
+    /// The request in hand is not for a shard.
+    leaving: Option<Leaving>,
     stats: Arc<ShardStats>,
 }
 
@@ -158,6 +164,7 @@ impl HttpFrontend {
             peers: PeerList::default(),
             hashes: Vec::new(),
             files: Vec::new(),
+            leaving: None,
             stats,
         }
     }
@@ -403,6 +410,7 @@ impl HttpFrontend {
             if connection.last || connection.phase != Phase::Reading {
                 break;
             }
+            let answer_at = self.out.len();
             let options = HeadOptions {
                 max_head_bytes: self.settings.max_request_bytes,
                 real_ip_header: self.settings.real_ip_header.as_deref(),
@@ -412,6 +420,7 @@ impl HttpFrontend {
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;
                     self.request(at, &head, turn);
+                    self.count_error(answer_at, Some(head.query));
                 }
                 Err(error) => {
                     let family = AddressFamily::of(&connection.peer);
@@ -422,8 +431,13 @@ impl HttpFrontend {
                     self.settings
                         .dialect
                         .write_status(out, status, false, false);
+                    self.count_error(answer_at, None);
                     self.connections[at].last = true;
                 }
+            }
+            if let Some(leaving) = self.leaving.take() {
+                self.hand_over(at, leaving, used < input.len(), turn);
+                return used;
             }
         }
         let connection = &mut self.connections[at];

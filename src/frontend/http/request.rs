@@ -35,6 +35,9 @@ impl HttpFrontend {
         let keep_alive = may_keep && dialect.keeps_alive(head);
         self.connections[at].body_follows |= head.has_body;
         let route = dialect.route(&self.settings.routes, head);
+        if self.settings.handover.is_on() && self.take_errand(at, head, route) {
+            return;
+        }
         let action = match route {
             _ if head.method != Method::Get => Action::Other,
             Route::Announce => Action::Announce,
@@ -278,7 +281,7 @@ impl HttpFrontend {
 
     /// Who sent a request: the other end of the connection or, when that is a
     /// proxy that is believed, whom it names. Not what the client claims.
-    fn client(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Failure> {
+    pub(super) fn client(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Failure> {
         let settings = &self.settings;
         let Some(name) = &settings.real_ip_header else {
             return Ok(peer);

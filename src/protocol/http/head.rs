@@ -78,6 +78,8 @@ pub struct Head<'a> {
     pub real_ip: Option<&'a [u8]>,
     /// The first value of `Authorization` (RFC 9110, section 11.6.2).
     pub authorization: Option<&'a [u8]>,
+    /// The first value of `Accept-Encoding` (RFC 9110, section 12.5.3).
+    pub accept_encoding: Option<&'a [u8]>,
 }
 
 impl Head<'_> {
@@ -95,6 +97,7 @@ impl Head<'_> {
             has_body: false,
             real_ip: None,
             authorization: None,
+            accept_encoding: None,
         }
     }
 }
@@ -187,6 +190,7 @@ pub fn parse_head<'a>(
             (first, _) => first,
         },
         authorization: fields.authorization,
+        accept_encoding: fields.accept_encoding,
     }))
 }
 
@@ -201,6 +205,7 @@ struct Fields<'a> {
     /// If there are several.
     last_real_ip: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
+    accept_encoding: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -240,6 +245,8 @@ impl<'a> Fields<'a> {
                 fields.has_body = true;
             } else if name.eq_ignore_ascii_case("authorization") {
                 fields.authorization.get_or_insert(header.value);
+            } else if name.eq_ignore_ascii_case("accept-encoding") {
+                fields.accept_encoding.get_or_insert(header.value);
             }
         }
         Ok(fields)
@@ -308,6 +315,7 @@ mod tests {
             has_body: false,
             real_ip: Some(b"192.0.2.1"),
             authorization: None,
+            accept_encoding: None,
         };
         assert_eq!(complete(text), expected);
     }

@@ -1,0 +1,279 @@
+//! Answers over HTTP, written by a thread that may wait, and the end of the
+//! connection.
+//!
+//! The heads are opentracker's: no `Connection` header, errors as HTTP/1.0
+//! with a title in HTML. A client that takes nothing for [`STALL_TIMEOUT`], or
+//! not all within [`ANSWER_TIMEOUT`], is given up.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "deadlines of connections, on threads beside the shards"
+)]
+
+use super::encoding::Encoding;
+use crate::frontend::http::stream::Stream;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+/// How long a client may take nothing at all.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take altogether, a full scrape included
+/// (opentracker: as long).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// How long the client may take to close after its answer, if it has sent more
+/// than was read.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Most bytes that are read and thrown away at the end.
+const MAX_DRAINED_BYTES: usize = 256 << 10;
+
+/// Bytes of a chunk.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A client that is being answered.
+pub struct Client<'a> {
+    stream: &'a mut Stream,
+    deadline: Instant,
+    /// Bytes that it has taken.
+    pub taken_bytes: u64,
+}
+
+impl<'a> Client<'a> {
+    /// Takes a connection, which becomes a blocking one.
+    ///
+    /// # Errors
+    /// When the socket cannot be set up.
+    pub fn new(stream: &'a mut Stream) -> io::Result<Self> {
+        stream.socket().set_nonblocking(false)?;
+        stream.socket().set_write_timeout(Some(STALL_TIMEOUT))?;
+        Ok(Self {
+            stream,
+            deadline: Instant::now() + ANSWER_TIMEOUT,
+            taken_bytes: 0,
+        })
+    }
+
+    /// A whole answer.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn send_text(&mut self, text: &str) -> io::Result<()> {
+        let length = text.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{text}"
+        );
+        self.write_all(answer.as_bytes())
+    }
+
+    /// An error: `phrase` as in `404 Not Found`, and when to try again.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn send_error(&mut self, phrase: &str, retry: Option<Duration>) -> io::Result<()> {
+        let title = phrase.get(4..).unwrap_or_default();
+        let body = format!("<title>{title}</title>\n");
+        let retry = retry.map_or_else(String::new, |after| {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            format!("Retry-After: {}\r\n", seconds.max(1))
+        });
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.0 {phrase}\r\nContent-Type: text/html\r\n{retry}\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.write_all(answer.as_bytes())
+    }
+
+    /// Ends the connection so that what was written arrives.
+    ///
+    /// # Errors
+    /// Those of writing what TLS still has.
+    pub fn close(self, more_follows: bool) -> io::Result<()> {
+        self.stream.flush()?;
+        self.stream.end();
+        if more_follows || self.has_unread() {
+            // A close over unread bytes would be a reset.
+            let _ = self.drain();
+        }
+        Ok(())
+    }
+
+    fn has_unread(&self) -> bool {
+        let socket = self.stream.socket();
+        let _ = socket.set_nonblocking(true);
+        let unread = matches!(socket.peek(&mut [0]), Ok(1));
+        let _ = socket.set_nonblocking(false);
+        unread
+    }
+
+    /// Reads below TLS: what it says does not matter any more.
+    fn drain(&self) -> io::Result<()> {
+        let mut socket = self.stream.socket();
+        let deadline = Instant::now() + LINGER_TIMEOUT;
+        let (mut buffer, mut drained) = ([0; 4096], 0);
+        while drained < MAX_DRAINED_BYTES {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            socket.set_read_timeout(Some(left))?;
+            match socket.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => drained += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Write for Client<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if Instant::now() >= self.deadline {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        let count = self.stream.write(bytes)?;
+        self.taken_bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A body of unknown length: in chunks (RFC 9112, section 7.1), or up to the
+/// end of the connection for clients of HTTP/1.0, which know no chunks.
+pub struct Body<W: Write> {
+    out: W,
+    is_chunked: bool,
+    /// Begins with room for the size of a chunk.
+    buffer: Vec<u8>,
+}
+
+/// Room for the size of a chunk in hexadecimal digits, and its line's end.
+const SIZE_ROOM: usize = 10;
+
+impl<W: Write> Body<W> {
+    /// Writes the head of the response and begins its body.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn begin(mut out: W, version_minor: u8, encoding: Encoding) -> io::Result<Self> {
+        let is_chunked = version_minor > 0;
+        let transfer = match is_chunked {
+            true => "Transfer-Encoding: chunked\r\n",
+            false => "",
+        };
+        let encoding = encoding.header();
+        write!(
+            out,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{encoding}{transfer}\r\n"
+        )?;
+        let mut buffer = Vec::with_capacity(CHUNK_BYTES + SIZE_ROOM + 2);
+        buffer.resize(SIZE_ROOM, 0);
+        Ok(Self {
+            out,
+            is_chunked,
+            buffer,
+        })
+    }
+
+    /// Writes what is left and the end.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send()?;
+        if self.is_chunked {
+            self.out.write_all(b"0\r\n\r\n")?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let length = self.buffer.len() - SIZE_ROOM;
+        if length == 0 {
+            // A chunk without bytes would be the end.
+            return Ok(());
+        }
+        let mut start = SIZE_ROOM;
+        if self.is_chunked {
+            let size = format!("{length:x}\r\n");
+            start -= size.len();
+            self.buffer[start..SIZE_ROOM].copy_from_slice(size.as_bytes());
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+        self.out.write_all(&self.buffer[start..])?;
+        self.buffer.truncate(SIZE_ROOM);
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Body<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = CHUNK_BYTES + SIZE_ROOM - self.buffer.len();
+        let count = bytes.len().min(room);
+        self.buffer.extend_from_slice(&bytes[..count]);
+        if count == room {
+            self.send()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()?;
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_comes_in_chunks_or_as_it_is() {
+        let text = vec![b'x'; CHUNK_BYTES + 26];
+        for (version_minor, encoding, head, expected) in [
+            (
+                1,
+                Encoding::Identity,
+                "Transfer-Encoding: chunked\r\n\r\n",
+                [
+                    &b"10000\r\n"[..],
+                    &text[..CHUNK_BYTES],
+                    b"\r\n1a\r\n",
+                    &text[..26],
+                    b"\r\n0\r\n\r\n",
+                ]
+                .concat(),
+            ),
+            (
+                0,
+                Encoding::Gzip,
+                "Content-Encoding: gzip\r\n\r\n",
+                text.clone(),
+            ),
+        ] {
+            let mut out = Vec::new();
+            let mut body = Body::begin(&mut out, version_minor, encoding).expect("memory");
+            body.write_all(&text).expect("memory");
+            body.finish().expect("memory");
+            let begin =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{head}");
+            assert!(out.starts_with(begin.as_bytes()));
+            assert!(out[begin.len()..] == expected, "HTTP/1.{version_minor}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_bytes_ends_once() {
+        let mut out = Vec::new();
+        let body = Body::begin(&mut out, 1, Encoding::Identity).expect("memory");
+        body.finish().expect("memory");
+        assert!(out.ends_with(b"chunked\r\n\r\n0\r\n\r\n"));
+    }
+}
