@@ -337,7 +337,7 @@ mod tests {
         }
         let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
         // The files of HTTPS and the saves of the state are no shard's matter: see
-        // tests/https.rs and tests/state.rs.
+        // tests/certificates.rs and tests/state.rs.
         let elsewhere = |key: &str| key.starts_with("http.tls_") || key == "state_interval";
         let missing = keys().filter(|(key, reach)| {
             *reach == Reach::Live && !tried.contains(key) && !elsewhere(key)
