@@ -11,7 +11,8 @@ use super::{CompareArgs, FigureName};
 use crate::config::{Pace, RunConfig, Target};
 use crate::report::Report;
 use crate::run;
-use crate::workload::{FillShape, Skew, Workload};
+use crate::skew::Skew;
+use crate::workload::{FillShape, Workload};
 
 /// All UDP trackers and the limit, the limit last: it answers with as many
 /// peers as the trackers before it did.

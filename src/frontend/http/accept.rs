@@ -15,10 +15,12 @@ use crate::shard::stats::{Action, DropReason, Protocol};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use rustls::ServerConfig;
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Connections accepted from one listener in one turn of the loop.
 const ACCEPT_BATCH: usize = 64;
@@ -47,6 +49,16 @@ pub struct Listener {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
+/// What becomes of connections in their handshake.
+#[derive(Default)]
+pub(super) struct Greetings {
+    /// How many were read in which turn, named by its time.
+    read: usize,
+    turn: Duration,
+    /// Those that had no place in their turn; the reactor does not name them.
+    postponed: VecDeque<ConnectionToken>,
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -70,6 +82,9 @@ impl HttpFrontend {
             match acceptfrom_with(&self.listeners[listener], flags) {
                 Ok((socket, address)) => {
                     self.stats.connections_accepted.add(1);
+                    if let Some(listener) = self.stats.listener(Protocol::Http, listener) {
+                        listener.arrivals.add(1);
+                    }
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
                     if let Some(peer) = peer {
                         let (socket, ip) = (TcpStream::from(socket), peer.ip().to_canonical());
@@ -124,6 +139,7 @@ impl HttpFrontend {
         self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
         let at = self.connections.insert(Connection {
             stream,
+            listener,
             peer,
             generation: self.generation,
             phase: match introduction {
@@ -145,6 +161,7 @@ impl HttpFrontend {
                 event: Event::None,
                 external_ip: None,
                 effects: Effects::default(),
+                arrived: turn.now.elapsed,
             },
             interest: None,
             ended: false,
@@ -218,17 +235,17 @@ impl HttpFrontend {
     /// Whether handshakes were put off to the next turn.
     #[must_use]
     pub fn has_postponed(&self) -> bool {
-        !self.postponed.is_empty()
+        !self.greetings.postponed.is_empty()
     }
 
     /// Goes on with handshakes that were put off, as many as a turn has.
     pub fn greet<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
-        while let Some(&token) = self.postponed.front() {
+        while let Some(&token) = self.greetings.postponed.front() {
             let at = self.place_of(token);
             if at.is_some() && !self.may_greet(turn.now) {
                 return;
             }
-            self.postponed.pop_front();
+            self.greetings.postponed.pop_front();
             if let Some(at) = at {
                 // Which has the reactor watch it again.
                 self.read(at, turn);
@@ -239,21 +256,22 @@ impl HttpFrontend {
     /// Whether a connection in its handshake is read in this turn; if not, it
     /// is put off.
     pub(super) fn may_greet_now<L: Lanes>(&mut self, at: usize, turn: &Turn<'_, L>) -> bool {
-        if self.postponed.is_empty() && self.may_greet(turn.now) {
+        if self.greetings.postponed.is_empty() && self.may_greet(turn.now) {
             return true;
         }
-        self.postponed.push_back(self.token(at));
+        self.greetings.postponed.push_back(self.token(at));
         self.watch(at, Interest::Nothing, turn);
         false
     }
 
     /// Whether one more connection in its handshake is read in this turn.
     fn may_greet(&mut self, now: &Now) -> bool {
-        if self.greetings.0 != now.elapsed {
-            self.greetings = (now.elapsed, 0);
+        let greetings = &mut self.greetings;
+        if std::mem::replace(&mut greetings.turn, now.elapsed) != now.elapsed {
+            greetings.read = 0;
         }
-        self.greetings.1 += 1;
-        self.greetings.1 <= MOST_GREETINGS
+        greetings.read += 1;
+        greetings.read <= MOST_GREETINGS
     }
 
     pub(super) fn pause_accept<L: Lanes>(&mut self, turn: &Turn<'_, L>, interest: Interest) {

@@ -9,6 +9,7 @@ use crate::runtime::reactor::Interest;
 use crate::shard::stats::Action;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// How the request in hand is to be answered.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub(super) struct ReplyForm {
     pub external_ip: Option<IpAddr>,
     /// What hooks have changed.
     pub effects: Effects,
+    /// When the request was complete, since the start.
+    pub arrived: Duration,
 }
 
 /// What a connection is about to do.
@@ -48,6 +51,8 @@ pub(super) enum Phase {
 
 pub(super) struct Connection {
     pub stream: Stream,
+    /// The number of the listener that it came through.
+    pub listener: usize,
     /// The other end of the connection, or whom a proxy speaks for (PROXY
     /// protocol).
     pub peer: IpAddr,

@@ -13,7 +13,9 @@
 
 mod accept;
 mod connection;
+mod deadlines;
 pub mod handover;
+mod measure;
 mod reload;
 mod request;
 pub mod stream;
@@ -24,22 +26,22 @@ pub use token::ConnectionToken;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
+use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
 use crate::hook::prefix_table::{Listed, PrefixTable};
 use crate::protocol::Dialect;
-use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
+use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult};
 use handover::{HandoverSettings, Leaving};
 use slab::Slab;
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Bytes of answers that one connection may have waiting before its next
 /// pipelined request is read.
@@ -47,9 +49,6 @@ const MOST_UNWRITTEN: usize = 64 << 10;
 
 /// How long a closed connection may linger for its last bytes.
 const LINGER_MILLISECONDS: u64 = 2_000;
-
-/// Connections whose deadlines one tick looks at, at least.
-const LEAST_DEADLINES: usize = 1024;
 
 /// What the frontend is set to.
 #[derive(Clone, Debug)]
@@ -134,11 +133,7 @@ pub struct HttpFrontend {
     stopping: bool,
     connections: Slab<Connection>,
     generation: u32,
-    /// How many connections in their handshake were read in which turn, named
-    /// by its time.
-    greetings: (Duration, usize),
-    /// Those that had no place in their turn; the reactor does not name them.
-    postponed: VecDeque<ConnectionToken>,
+    greetings: accept::Greetings,
     /// Connections whose answer came from another shard in this turn.
     resumed: Vec<ConnectionToken>,
     /// Where the next look at deadlines begins.
@@ -148,6 +143,8 @@ pub struct HttpFrontend {
     peers: PeerList,
     hashes: Vec<InfoHash>,
     files: Vec<(InfoHash, ScrapeCounts)>,
+    /// Replies of this turn that waited for another shard.
+    late: Vec<LateReply>,
     /// The request in hand is not for a shard.
     leaving: Option<Leaving>,
     stats: Arc<ShardStats>,
@@ -165,14 +162,14 @@ impl HttpFrontend {
             stopping: false,
             connections: Slab::new(),
             generation: 0,
-            greetings: (Duration::ZERO, 0),
-            postponed: VecDeque::new(),
+            greetings: accept::Greetings::default(),
             resumed: Vec::new(),
             next_deadline: 0,
             out: Vec::with_capacity(16 << 10),
             peers: PeerList::default(),
             hashes: Vec::new(),
             files: Vec::new(),
+            late: Vec::new(),
             leaving: None,
             stats,
         }
@@ -223,33 +220,36 @@ impl HttpFrontend {
         let form = connection.form;
         let family = form.client_family;
         let out = &mut connection.unwritten;
+        let before = out.len();
         let dialect = self.settings.dialect;
         let response = dialect.begin_response(out, form.keep_alive);
-        let (action, outcome) = match answer {
+        let (action, failure) = match answer {
             Answer::Announce(counts, peers) => {
                 request::write_announce(out, &self.settings, &form, counts, peers);
-                (Action::Announce, Outcome::Ok)
+                (Action::Announce, None)
             }
             Answer::Scrape(hashes, counts) => {
                 self.files.clear();
                 self.files
                     .extend(hashes.iter().copied().zip(counts.iter().copied()));
                 dialect.write_scrape(out, &mut self.files);
-                (Action::Scrape, Outcome::Ok)
+                (Action::Scrape, None)
             }
             Answer::Failed => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 wire::write_failure(out, request::OVERLOADED, None);
-                (form.action, Outcome::Error)
+                (form.action, Some(FailureClass::Overloaded))
             }
         };
         response.finish(out);
-        self.stats.reply(Protocol::Http, action, family, outcome);
+        let bytes = out.len() - before;
         connection.phase = Phase::Reading;
         connection.served = true;
         connection.idle = false;
         connection.last |= !form.keep_alive;
         self.resumed.push(token);
+        self.answered_late(form.arrived, action, family, failure);
+        self.note_requests(at, 0, 0, bytes);
     }
 
     /// Goes on with the connections that were answered in this turn.
@@ -265,31 +265,6 @@ impl HttpFrontend {
                 self.read_more(at, turn);
             }
         }
-    }
-
-    /// Closes connections whose time is up, a slice of them for each tick: a
-    /// tenth, so that each is looked at about once in ten ticks.
-    pub fn tick<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
-        if self.accept_paused {
-            self.pause_accept(turn, Interest::Read);
-        }
-        let now = milliseconds(turn.now);
-        let places = self.connections.capacity();
-        let slice = (places / 10).max(LEAST_DEADLINES).min(places);
-        for _ in 0..slice {
-            let at = self.next_deadline;
-            self.next_deadline = if at + 1 >= places { 0 } else { at + 1 };
-            if self
-                .connections
-                .get(at)
-                .is_some_and(|connection| connection.deadline <= now)
-            {
-                self.time_out(at, turn);
-            }
-        }
-        self.stats
-            .connections_open
-            .set(self.connections.len() as u64);
     }
 
     /// Stops listening and reading: requests that were read are still
@@ -422,7 +397,7 @@ impl HttpFrontend {
     /// Handles the requests at the front of `input` and writes their answers;
     /// returns how many bytes they took. May close the connection.
     fn requests<L: Lanes>(&mut self, at: usize, input: &[u8], turn: &mut Turn<'_, L>) -> usize {
-        let mut used = 0;
+        let (mut used, mut requests) = (0, 0);
         self.out.clear();
         while used < input.len() && self.out.len() < MOST_UNWRITTEN {
             let connection = &self.connections[at];
@@ -438,6 +413,7 @@ impl HttpFrontend {
                 Ok(HeadStatus::Partial) => break,
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;
+                    requests += 1;
                     self.request(at, &head, turn);
                     self.count_error(answer_at, Some(head.query));
                 }
@@ -455,10 +431,12 @@ impl HttpFrontend {
                 }
             }
             if let Some(leaving) = self.leaving.take() {
+                self.note_requests(at, requests, used, 0);
                 self.hand_over(at, leaving, used < input.len(), turn);
                 return used;
             }
         }
+        self.note_requests(at, requests, used, self.out.len());
         let connection = &mut self.connections[at];
         if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
             self.fail(at, DropReason::ConnectionFailed);
@@ -546,26 +524,6 @@ impl HttpFrontend {
         if result.is_err() {
             self.fail(at, DropReason::ConnectionFailed);
         }
-    }
-
-    fn time_out<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
-        let connection = &mut self.connections[at];
-        let slow =
-            connection.has_unwritten() || !connection.unread.is_empty() || !connection.served;
-        if connection.phase == Phase::Lingering || !slow {
-            self.close(at);
-            return;
-        }
-        if !connection.has_unwritten() && !connection.unread.is_empty() {
-            // It began a request: say why it gets no answer. Whether the words
-            // arrive matters little.
-            self.out.clear();
-            let dialect = self.settings.dialect;
-            dialect.write_status(&mut self.out, Status::RequestTimeout, false, false);
-            let _ = connection.write_from(&self.out);
-        }
-        let _ = turn;
-        self.fail(at, DropReason::Timeout);
     }
 
     fn place_of(&self, token: ConnectionToken) -> Option<usize> {
