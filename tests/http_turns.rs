@@ -461,6 +461,8 @@ fn a_client_that_says_goodbye_is_not_reset() {
     }
 }
 
+const INTRODUCTION: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n";
+
 /// What clients say, whole or in pieces.
 const WORDS: &[&[u8]] = &[
     ROOT,
@@ -470,7 +472,8 @@ const WORDS: &[&[u8]] = &[
       downloaded=0&uploaded=0 HTTP/1.1\r\n\r\n",
     b"POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\nGET / HTTP/1.1\r\n\r\n",
     b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
-    b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n",
+    b"GET /scrape HTTP/1.1\r\n\r\n",
+    INTRODUCTION,
     b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     b"\x16\x03\x01\x02\0\x01",
     b"nonsense\r\n\r\n",
@@ -526,12 +529,15 @@ impl Anybody {
 fn clients_may_do_what_they_like() {
     const STEPS: u32 = 3000;
     let (server, config) = tls_settings();
+    let mut handed_over_each_way = [0; 3];
     for seed in 0..12 {
         let tls = seed % 3 == 2;
         let mut random = Random::new(seed);
         let mut bench = Bench::new(tls.then(|| server.clone()));
         let mut settings = http_settings();
         settings.proxy_protocol = seed % 3 == 1;
+        let (lane, handed_over) = crossbeam_channel::bounded(2);
+        (settings.handover.full_scrape, settings.handover.lane) = (true, lane);
         bench.http.swap_settings(&mut settings.clone());
         let mut clients: Vec<Anybody> = Vec::new();
         for _ in 0..STEPS {
@@ -543,7 +549,10 @@ fn clients_may_do_what_they_like() {
             };
             match (random.below(100), clients.get_mut(at)) {
                 (0..10, _) | (_, None) => {
-                    let socket = bench.connect();
+                    let mut socket = bench.connect();
+                    if settings.proxy_protocol && random.below(4) > 0 {
+                        socket.write_all(INTRODUCTION).expect("room");
+                    }
                     clients.push(match tls && random.below(4) > 0 {
                         true => Anybody::Tls(Box::new(Tls::new(socket, &config))),
                         false => Anybody::Plain(socket),
@@ -572,7 +581,7 @@ fn clients_may_do_what_they_like() {
                     settings.max_request_bytes = 1024 << random.below(4);
                     bench.http.swap_settings(&mut settings.clone());
                 }
-                _ => bench.act(HttpFrontend::resume),
+                _ => drop(handed_over.try_recv()),
             }
         }
         let stops = random.below(4) == 0;
@@ -590,5 +599,13 @@ fn clients_may_do_what_they_like() {
         let left = bench.http.connections();
         assert_eq!(left, 0, "seed {seed}: of {} clients", clients.len());
         assert_eq!(bench.desk.waiting(), 0, "seed {seed}");
+        let served = bench.stats.opentracker.handed_over.get();
+        handed_over_each_way[seed as usize % 3] += served;
     }
+    // Or nobody has come through.
+    let [plain, introduced, tls] = handed_over_each_way;
+    assert!(
+        plain > 10 && introduced > 10 && tls > 10,
+        "{handed_over_each_way:?}"
+    );
 }
