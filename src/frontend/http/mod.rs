@@ -9,7 +9,8 @@
 //! Bounds: `max_connections`, `max_request_bytes` for each, `MOST_UNWRITTEN`
 //! of answers for each, what [`stream`] says for TLS, and a deadline for
 //! everything a client may delay: the handshake of TLS and the word of a proxy
-//! are part of the time for a connection's first request.
+//! are part of the time for a connection's first request. A turn of the loop
+//! reads few connections that are in their handshake (`accept`).
 
 mod accept;
 mod connection;
