@@ -2,8 +2,8 @@
 //! sockets in the shard's own loop.
 //!
 //! A connection is read right after it was accepted and closed right after its
-//! answer was written, so the common connection of one request never enters
-//! the epoll. Requests of one connection are answered in their order: while
+//! answer was written (but for TLS, where clients say goodbye too), so the
+//! common connection of one request never enters the epoll. Requests of one connection are answered in their order: while
 //! one waits for another shard, those behind it stay unread.
 //!
 //! Bounds: `max_connections`, `max_request_bytes` for each, `MOST_UNWRITTEN`
