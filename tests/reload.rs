@@ -368,6 +368,9 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
             config.group = "daemon".into();
             config.chroot = "/".into();
             config.state_file = "state".into();
+            config.user = "nobody".to_owned();
+            config.group = "nogroup".to_owned();
+            config.chroot = "/".to_owned();
             config.opentracker_state_file = "dump".into();
             udp(config).addr.pop();
             udp(config).receive_buffer_bytes = 1;

@@ -86,6 +86,7 @@ impl Tracker {
         let settings = ShardSettings {
             peer_lifetime_seconds: 1860,
             downloads_lifetime_seconds: 86_400,
+            client_breakdown: false,
             sweep_seconds: 10,
             peer_ids: false,
             max_peers: 0,

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the bottom up: a module uses only those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "sys",
     "bittorrent",
     "protocol",
     "config",
+    "opentracker",
     "swarm",
     "hook",
     "shard",

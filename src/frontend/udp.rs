@@ -8,11 +8,14 @@
 //! no longer than the request (a connection id itself, or that one is bad), so
 //! the tracker is no use for reflection.
 
+mod measure;
+mod peers;
 mod settings;
 
 pub use settings::UdpSettings;
 
 use super::desk::{Answer, Asked, Desk, Lanes};
+use super::late::LateReply;
 use super::{Client, dialect};
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::hook::{Context, Refused, Transport, Url};
@@ -22,14 +25,16 @@ use crate::protocol::udp::{
 };
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
-use crate::shard::exchange::{PeerOutput, Question};
+use crate::shard::exchange::Question;
 use crate::shard::families::{Families, Peers};
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
-use crate::swarm::StoredPeer;
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
+use peers::DatagramPeers;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is needed to answer a datagram later.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +45,8 @@ pub struct UdpClient {
     transaction_id: u32,
     action: AnnounceAction,
     interval_seconds: u32,
+    /// When the datagram was found, since the start.
+    arrived: Duration,
 }
 
 impl std::fmt::Debug for Address {
@@ -74,6 +81,8 @@ pub struct UdpFrontend {
     prepared: Vec<Prepared>,
     /// The hashes of a scrape, for hooks.
     scraped: Vec<InfoHash>,
+    /// Replies of this turn that waited for another shard.
+    late: Vec<LateReply>,
     stats: Arc<ShardStats>,
 }
 
@@ -99,6 +108,7 @@ impl UdpFrontend {
             inbox: Inbox::default(),
             prepared: Vec::with_capacity(BATCH),
             scraped: Vec::new(),
+            late: Vec::new(),
             stats,
         }
     }
@@ -142,6 +152,10 @@ impl UdpFrontend {
         desk: &mut Desk<L, Client>,
     ) -> io::Result<usize> {
         let count = self.inbox.receive(&self.endpoints[endpoint].socket)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        self.note_batch(endpoint, count);
         self.prepared.clear();
         for at in 0..count {
             self.read(endpoint, at, now, shard, desk);
@@ -186,15 +200,13 @@ impl UdpFrontend {
                     announce_header(buffer, client, counts)?;
                     Some(end)
                 });
-                self.stats
-                    .reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
+                self.answered_late(client, Action::Announce, family);
             }
             Answer::Scrape(_, counts) => {
                 // More than fits was asked for if the limit has changed since.
                 let fits = counts.len().min(self.settings.scrape_limit(family));
                 push_scrape(outbox, client, &counts[..fits]);
-                self.stats
-                    .reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
+                self.answered_late(client, Action::Scrape, family);
             }
             // The client asks again by itself.
             Answer::Failed => self.stats.dropped(Protocol::Udp, DropReason::LaneFull),
@@ -214,6 +226,10 @@ impl UdpFrontend {
             return;
         }
         let sent = outbox.send(&*socket);
+        if let Some(listener) = self.stats.listener(Protocol::Udp, endpoint) {
+            listener.departures.add(sent.sent as u64);
+            listener.bytes_out.add(sent.bytes);
+        }
         if sent.failed > 0 {
             self.stats
                 .drops(Protocol::Udp, DropReason::SendFailed)
@@ -238,6 +254,7 @@ impl UdpFrontend {
             prepared,
             scraped,
             stats,
+            ..
         } = self;
         let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
         let family = *family;
@@ -249,6 +266,7 @@ impl UdpFrontend {
             transaction_id: 0,
             action: AnnounceAction::Standard,
             interval_seconds: settings.interval_seconds,
+            arrived: now.elapsed,
         };
         let source = datagram.from.ip();
         let accepts = |id| {
@@ -285,7 +303,8 @@ impl UdpFrontend {
                 client.transaction_id = transaction_id;
                 if accepts(connection_id) {
                     push_error(outbox, &client, error.as_str());
-                    stats.reply(Protocol::Udp, Action::Other, family, Outcome::Error);
+                    let class = FailureClass::of(error.as_str());
+                    stats.refused(Protocol::Udp, Action::Other, family, class);
                 } else {
                     let (bytes, action) = (datagram.bytes.len(), Action::Other);
                     refuse(outbox, &client, bytes, dialect, action, family, stats);
@@ -323,7 +342,8 @@ impl UdpFrontend {
                     Ok(announce) => announce,
                     Err(error) => {
                         push_error(outbox, &client, error.as_str());
-                        stats.reply(Protocol::Udp, Action::Announce, family, Outcome::Error);
+                        let class = FailureClass::of(error.as_str());
+                        stats.refused(Protocol::Udp, Action::Announce, family, class);
                         return;
                     }
                 };
@@ -460,28 +480,6 @@ fn announce_header(
     .ok()
 }
 
-/// Peers written one behind the other into a datagram.
-struct DatagramPeers<'a> {
-    buffer: &'a mut [u8],
-    filled: usize,
-}
-
-impl PeerOutput for DatagramPeers<'_> {
-    #[inline]
-    fn peers<P: StoredPeer>(&mut self, peers: &[P]) {
-        for peer in peers {
-            let compact = peer.compact();
-            let end = self.filled + compact.len();
-            // num_want was clamped to what fits.
-            let Some(room) = self.buffer.get_mut(self.filled..end) else {
-                return;
-            };
-            room.copy_from_slice(compact);
-            self.filled = end;
-        }
-    }
-}
-
 #[expect(
     clippy::too_many_arguments,
     reason = "the frontend's parts, borrowed apart"
@@ -540,7 +538,8 @@ fn answer_refused(
     match refused.failure {
         Some(failure) => {
             push_error(outbox, client, failure.reason);
-            stats.reply(Protocol::Udp, action, family, Outcome::Error);
+            let class = FailureClass::of(failure.reason);
+            stats.refused(Protocol::Udp, action, family, class);
         }
         None => stats.dropped(Protocol::Udp, DropReason::Hook),
     }
@@ -574,6 +573,6 @@ fn refuse(
     if outbox.len() == before {
         stats.dropped(Protocol::Udp, DropReason::BadConnectionId);
     } else {
-        stats.reply(Protocol::Udp, action, family, Outcome::Error);
+        stats.refused(Protocol::Udp, action, family, FailureClass::BadConnectionId);
     }
 }

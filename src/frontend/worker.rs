@@ -235,6 +235,7 @@ impl Worker {
     /// returns how many datagrams there were.
     fn sockets(&mut self, now: &Now, streams: &mut Streams) -> io::Result<usize> {
         let mut datagrams = 0;
+        let mut http_ready = false;
         streams.candidates.clear();
         for at in (0..streams.endpoints.len()).rev() {
             let endpoint = streams.endpoints[at];
@@ -248,6 +249,7 @@ impl Worker {
         for at in 0..self.reactor.ready().len() {
             let token = self.reactor.ready()[at];
             let number = token & !(3 << MARK_SHIFT);
+            http_ready |= token >> MARK_SHIFT << MARK_SHIFT != UDP_MARK;
             match token >> MARK_SHIFT << MARK_SHIFT {
                 UDP_MARK => {
                     let count = self.datagrams(number as usize, now);
@@ -261,6 +263,9 @@ impl Worker {
                     http.ready(ConnectionToken::from_bits(number), turn);
                 }),
             }
+        }
+        if http_ready && let Some(http) = &mut self.http {
+            http.measure(self.clock.elapsed().saturating_sub(now.elapsed));
         }
         Ok(datagrams)
     }
@@ -294,7 +299,9 @@ impl Worker {
         let mut datagrams = 0;
         for _ in 0..UDP_BATCHES {
             match udp.serve(endpoint, now, &mut self.shard, &mut self.desk) {
+                Ok(0) => break,
                 Ok(count) => {
+                    udp.measure(endpoint, self.clock.elapsed().saturating_sub(now.elapsed));
                     datagrams += count;
                     if count < BATCH {
                         break;
@@ -362,8 +369,14 @@ impl Worker {
     fn after_answers(&mut self, now: &Now) {
         if let Some(udp) = &mut self.udp {
             udp.flush_all();
+            udp.measure_late(self.clock.elapsed());
         }
         self.http(now, HttpFrontend::resume);
+        if let Some(http) = &mut self.http {
+            let sent = self.clock.elapsed();
+            http.measure_late(sent);
+            http.measure(sent.saturating_sub(now.elapsed));
+        }
     }
 
     /// Takes what a reload has left. Between the batches: no request sees the
@@ -376,7 +389,7 @@ impl Worker {
     }
 
     fn tick(&mut self, now: &Now, since: Duration) {
-        self.shard.stats().ticks.add(1);
+        self.shard.stats().ticked(now.elapsed);
         self.shard.tick_hooks(now.seconds, now.into());
         let before = self.clock.elapsed();
         let report = self.shard.tick(now.seconds, since.as_millis() as u64);

@@ -61,7 +61,7 @@ section!(
     settle_root, ROOT, Config, "",
     live: [
         announce_interval, min_announce_interval, announce_interval_spread, dialect,
-        state_interval
+        client_breakdown, state_interval
     ],
     restart: [metrics_addr, shards, user, group, chroot, state_file, opentracker_state_file],
     no_effect: [],
@@ -220,6 +220,7 @@ mod tests {
         ),
         ("announce_interval", "announce_interval: 20m"),
         ("min_announce_interval", "min_announce_interval: 10m"),
+        ("client_breakdown", "client_breakdown: true"),
         ("http.read_timeout", "http: {read_timeout: 1s}"),
         ("http.write_timeout", "http: {write_timeout: 1s}"),
         ("http.enable_keepalive", "http: {enable_keepalive: true}"),

@@ -14,12 +14,13 @@ mod sockets;
 mod state;
 
 use crate::config::Config;
-use crate::control::metrics;
-use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
 use crate::control::reloads::Reloads;
+use crate::control::report::Reporter;
 use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::HeldSignals;
+use crate::control::web;
+use crate::control::web::server::WebServer;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
 use crate::frontend::http::handover::HandedOver;
@@ -37,6 +38,7 @@ use crate::shard::stats::ShardStats;
 use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
 use crate::state::{Keeper, StateStats};
 use crate::sys;
+use crate::sys::process::ProcessFiles;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use https::Https;
 use reload::{Orders, Parts, ReloadSeeds};
@@ -68,7 +70,7 @@ pub struct Tracker {
     stop: Arc<Stop>,
     ended: Receiver<io::Result<()>>,
     shards: usize,
-    metrics: Vec<MetricsServer>,
+    metrics: Vec<WebServer>,
     reloader: Reloader,
     surveys: SurveyDesk,
     statistics: Option<OpentrackerStats>,
@@ -115,6 +117,8 @@ impl Tracker {
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
         let metrics_listeners = bind_metrics(config)?;
+        // Out of reach below another root, and closed to another user.
+        let process = ProcessFiles::open();
         privileges::give_up(config)?;
 
         let bells = (0..shards)
@@ -129,8 +133,11 @@ impl Tracker {
         }));
         let lane_length = mesh::lane_length(shards);
         let ports = mesh::mesh(&bells, lane_length);
+        // In the order in which each shard has its listeners.
+        let streams = [&sockets.http_addresses[..], &sockets.https_addresses].concat();
         let stats: Vec<_> = (0..shards)
-            .map(|_| Arc::new(ShardStats::default()))
+            .map(|_| ShardStats::new(&sockets.udp_addresses, &streams))
+            .map(Arc::new)
             .collect();
         let clock = Clock::start();
         let (statistics_lane, handed_over) = opentracker_stats::lane();
@@ -190,8 +197,15 @@ impl Tracker {
         };
         let statistics = start_statistics(config, &handed_over, sources)?;
         let reloads = Arc::new(Reloads::started_at(clock.now().unix_seconds));
-        let metrics = start_metrics(metrics_listeners, &stats, &reloads, &state_stats, clock)?;
-        let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
+        let reporter = Reporter::new(
+            process,
+            stats.clone(),
+            reloads.clone(),
+            state_stats.clone(),
+            clock,
+        );
+        let metrics = start_metrics(metrics_listeners, reporter)?;
+        let metrics_addresses = metrics.iter().flat_map(WebServer::local_addr).collect();
         Ok(Self {
             stop,
             ended,
@@ -442,16 +456,10 @@ fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 
 fn start_metrics(
     listeners: Vec<TcpListener>,
-    stats: &[Arc<ShardStats>],
-    reloads: &Arc<Reloads>,
-    state: &Arc<StateStats>,
-    clock: Clock,
-) -> Result<Vec<MetricsServer>, StartError> {
-    let (stats, reloads, state) = (stats.to_vec(), reloads.clone(), state.clone());
-    let version = env!("CARGO_PKG_VERSION");
-    let render: Render =
-        Arc::new(move || metrics::encode(&stats, &reloads, &state, version, clock.elapsed()));
-    let start = |listener| MetricsServer::start(listener, render.clone());
+    reporter: Reporter,
+) -> Result<Vec<WebServer>, StartError> {
+    let routes = web::routes(reporter);
+    let start = |listener| WebServer::start(listener, routes.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))
 }

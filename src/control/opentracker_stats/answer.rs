@@ -2,8 +2,8 @@
 //! connection.
 //!
 //! The heads are opentracker's: no `Connection` header, errors as HTTP/1.0
-//! with a title in HTML. A client that takes nothing for [`STALL_TIMEOUT`], or
-//! not all within [`ANSWER_TIMEOUT`], is given up.
+//! with a title in HTML. A client that takes nothing for `STALL_TIMEOUT`, or
+//! not all within `ANSWER_TIMEOUT`, is given up.
 
 #![expect(
     clippy::disallowed_methods,

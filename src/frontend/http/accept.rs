@@ -56,6 +56,9 @@ impl HttpFrontend {
             match acceptfrom_with(&self.listeners[listener], flags) {
                 Ok((socket, address)) => {
                     self.stats.connections_accepted.add(1);
+                    if let Some(listener) = self.stats.listener(Protocol::Http, listener) {
+                        listener.arrivals.add(1);
+                    }
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
                     if let Some(peer) = peer {
                         let (socket, ip) = (TcpStream::from(socket), peer.ip().to_canonical());
@@ -100,6 +103,7 @@ impl HttpFrontend {
         self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
         let at = self.connections.insert(Connection {
             stream,
+            listener,
             peer,
             generation: self.generation,
             phase: match introduction {
@@ -120,6 +124,7 @@ impl HttpFrontend {
                 event: Event::None,
                 external_ip: None,
                 effects: Effects::default(),
+                arrived: turn.now.elapsed,
             },
             interest: None,
             ended: false,

@@ -8,6 +8,7 @@ use crate::protocol::proxy::Introduction;
 use crate::runtime::reactor::Interest;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// How the request in hand is to be answered.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub(super) struct ReplyForm {
     pub external_ip: Option<IpAddr>,
     /// What hooks have changed.
     pub effects: Effects,
+    /// When the request was complete, since the start.
+    pub arrived: Duration,
 }
 
 /// What a connection is about to do.
@@ -44,6 +47,8 @@ pub(super) enum Phase {
 
 pub(super) struct Connection {
     pub stream: Stream,
+    /// The number of the listener that it came through.
+    pub listener: usize,
     /// The other end of the connection, or whom a proxy speaks for (PROXY
     /// protocol).
     pub peer: IpAddr,

@@ -14,6 +14,7 @@
 mod accept;
 mod connection;
 pub mod handover;
+mod measure;
 mod reload;
 mod request;
 pub mod stream;
@@ -24,6 +25,7 @@ pub use token::ConnectionToken;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
+use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
 use crate::hook::prefix_table::{Listed, PrefixTable};
 use crate::protocol::Dialect;
@@ -32,6 +34,7 @@ use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult};
 use handover::{HandoverSettings, Leaving};
@@ -141,6 +144,8 @@ pub struct HttpFrontend {
     peers: PeerList,
     hashes: Vec<InfoHash>,
     files: Vec<(InfoHash, ScrapeCounts)>,
+    /// Replies of this turn that waited for another shard.
+    late: Vec<LateReply>,
     /// The request in hand is not for a shard.
     leaving: Option<Leaving>,
     stats: Arc<ShardStats>,
@@ -164,6 +169,7 @@ impl HttpFrontend {
             peers: PeerList::default(),
             hashes: Vec::new(),
             files: Vec::new(),
+            late: Vec::new(),
             leaving: None,
             stats,
         }
@@ -210,32 +216,35 @@ impl HttpFrontend {
         let form = connection.form;
         let family = form.client_family;
         let out = &mut connection.unwritten;
+        let before = out.len();
         let dialect = self.settings.dialect;
         let response = dialect.begin_response(out, form.keep_alive);
-        let (action, outcome) = match answer {
+        let (action, failure) = match answer {
             Answer::Announce(counts, peers) => {
                 request::write_announce(out, &self.settings, &form, counts, peers);
-                (Action::Announce, Outcome::Ok)
+                (Action::Announce, None)
             }
             Answer::Scrape(hashes, counts) => {
                 self.files.clear();
                 self.files
                     .extend(hashes.iter().copied().zip(counts.iter().copied()));
                 dialect.write_scrape(out, &mut self.files);
-                (Action::Scrape, Outcome::Ok)
+                (Action::Scrape, None)
             }
             Answer::Failed => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 wire::write_failure(out, request::OVERLOADED, None);
-                (Action::Other, Outcome::Error)
+                (Action::Other, Some(FailureClass::Overloaded))
             }
         };
         response.finish(out);
-        self.stats.reply(Protocol::Http, action, family, outcome);
+        let bytes = out.len() - before;
         connection.phase = Phase::Reading;
         connection.served = true;
         connection.last |= !form.keep_alive;
         self.resumed.push(token);
+        self.answered_late(form.arrived, action, family, failure);
+        self.note_requests(at, 0, 0, bytes);
     }
 
     /// Goes on with the connections that were answered in this turn.
@@ -403,7 +412,7 @@ impl HttpFrontend {
     /// Handles the requests at the front of `input` and writes their answers;
     /// returns how many bytes they took. May close the connection.
     fn requests<L: Lanes>(&mut self, at: usize, input: &[u8], turn: &mut Turn<'_, L>) -> usize {
-        let mut used = 0;
+        let (mut used, mut requests) = (0, 0);
         self.out.clear();
         while used < input.len() && self.out.len() < MOST_UNWRITTEN {
             let connection = &self.connections[at];
@@ -419,6 +428,7 @@ impl HttpFrontend {
                 Ok(HeadStatus::Partial) => break,
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;
+                    requests += 1;
                     self.request(at, &head, turn);
                     self.count_error(answer_at, Some(head.query));
                 }
@@ -436,10 +446,12 @@ impl HttpFrontend {
                 }
             }
             if let Some(leaving) = self.leaving.take() {
+                self.note_requests(at, requests, used, 0);
                 self.hand_over(at, leaving, used < input.len(), turn);
                 return used;
             }
         }
+        self.note_requests(at, requests, used, self.out.len());
         let connection = &mut self.connections[at];
         if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
             self.fail(at, DropReason::ConnectionFailed);
