@@ -45,6 +45,10 @@ const GATHERED: usize = BATCH / 2;
 /// How long a stopping shard waits for answers that are still under way.
 const STOP_PATIENCE: Duration = Duration::from_millis(700);
 
+/// How often a stopping shard still serves each UDP socket: 16,384 datagrams.
+/// More would hold up the end under a flood.
+const STOP_TURNS: usize = 64;
+
 /// Marks in the upper two bits of a reactor token.
 const MARK_SHIFT: u32 = 62;
 const UDP_MARK: u64 = 0;
@@ -158,12 +162,13 @@ impl Worker {
                 true => {
                     let work = || lanes.waiting() > 0 || (!told && stop.is_stopping());
                     let rest = || mailbox.is_full() || surveys.has_work();
-                    self.reactor.wait(|| work() || rest()).await?
+                    let ends = || told && stop.all_done();
+                    self.reactor.wait(|| work() || rest() || ends()).await?
                 }
                 false => self.reactor.look()?,
             };
             let now = self.clock.now();
-            let datagrams = self.sockets(&now, &mut streams)?;
+            let datagrams = self.sockets(&now, &mut streams);
             let since = now.elapsed.saturating_sub(last_datagrams);
             let dense = since < BRISK * datagrams as u32;
             let brisk = dense && datagrams < GATHERED;
@@ -171,7 +176,7 @@ impl Worker {
                 last_datagrams = now.elapsed;
             }
             if dense {
-                self.watch_streams(&mut streams)?;
+                self.watch_streams(&mut streams);
             }
             self.lanes(&now);
             if self.mailbox.is_full() {
@@ -233,7 +238,7 @@ impl Worker {
 
     /// Handles the streams, and the sockets that the last wait found ready;
     /// returns how many datagrams there were.
-    fn sockets(&mut self, now: &Now, streams: &mut Streams) -> io::Result<usize> {
+    fn sockets(&mut self, now: &Now, streams: &mut Streams) -> usize {
         let mut datagrams = 0;
         let mut http_ready = false;
         streams.candidates.clear();
@@ -241,9 +246,9 @@ impl Worker {
             let endpoint = streams.endpoints[at];
             let count = self.datagrams(endpoint, now);
             datagrams += count;
-            if count == 0 {
+            // If the kernel has no room for the watch now, it stays a stream.
+            if count == 0 && self.watch_datagrams(endpoint).is_ok() {
                 streams.endpoints.swap_remove(at);
-                self.watch_datagrams(endpoint)?;
             }
         }
         for at in 0..self.reactor.ready().len() {
@@ -258,7 +263,9 @@ impl Worker {
                         streams.candidates.push(number as usize);
                     }
                 }
-                LISTENER_MARK => self.http(now, |http, turn| http.accept(number as usize, turn)),
+                LISTENER_MARK => self.http(now, |http, turn| {
+                    http.accept(number as usize, turn);
+                }),
                 _ => self.http(now, |http, turn| {
                     http.ready(ConnectionToken::from_bits(number), turn);
                 }),
@@ -267,19 +274,19 @@ impl Worker {
         if http_ready && let Some(http) = &mut self.http {
             http.measure(self.clock.elapsed().saturating_sub(now.elapsed));
         }
-        Ok(datagrams)
+        datagrams
     }
 
     /// Takes the sockets that may be streams out of the reactor.
-    fn watch_streams(&self, streams: &mut Streams) -> io::Result<()> {
+    fn watch_streams(&self, streams: &mut Streams) {
         let Some(udp) = &self.udp else {
-            return Ok(());
+            return;
         };
         for endpoint in streams.candidates.drain(..) {
-            self.reactor.remove(udp.socket(endpoint))?;
-            streams.endpoints.push(endpoint);
+            if self.reactor.remove(udp.socket(endpoint)).is_ok() {
+                streams.endpoints.push(endpoint);
+            }
         }
-        Ok(())
     }
 
     fn watch_datagrams(&self, endpoint: usize) -> io::Result<()> {
@@ -411,7 +418,8 @@ impl Worker {
                 // What has arrived is still answered.
                 let endpoints = self.udp.as_ref().map_or(0, |udp| udp.sockets().count());
                 for endpoint in 0..endpoints {
-                    self.datagrams(endpoint, now);
+                    let mut turns = 0..STOP_TURNS;
+                    while turns.next().is_some() && self.datagrams(endpoint, now) > 0 {}
                 }
                 self.http(now, HttpFrontend::stop);
                 self.desk.lanes().ring();

@@ -84,6 +84,7 @@ pub fn settings() -> ShardSettings {
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
+        client_breakdown: false,
         opentracker_statistics: false,
     }
 }

@@ -9,8 +9,10 @@ use crate::bittorrent::{AddressFamily, Event};
 use crate::frontend::desk::Lanes;
 use crate::hook::Effects;
 use crate::protocol::proxy::{Introduced, Introduction};
+use crate::runtime::clock::Now;
 use crate::runtime::reactor::Interest;
-use crate::shard::stats::{DropReason, Protocol};
+use crate::shard::stats::{Action, DropReason, Protocol};
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use rustls::ServerConfig;
 use std::io::{self, Read};
@@ -21,9 +23,19 @@ use std::sync::Arc;
 /// Connections accepted from one listener in one turn of the loop.
 const ACCEPT_BATCH: usize = 64;
 
-/// The same where TLS is spoken: a handshake costs as much as hundreds of
-/// announces, for which others would wait.
+/// Reads of connections that are in their handshake, in one turn of the loop: a
+/// handshake costs as much as hundreds of announces, for which others would
+/// wait. The rest is read in the next turns.
+const MOST_GREETINGS: usize = 8;
+
+/// As [`ACCEPT_BATCH`] where TLS is spoken, for the reason of [`MOST_GREETINGS`]
+/// and apart from it: so neither new connections nor those that are in their
+/// handshake wait for the others.
 const TLS_ACCEPT_BATCH: usize = 8;
+
+/// Batches that a stopping shard still accepts from one listener: what the
+/// kernel may hold (`TCP_BACKLOG` in `sys/socket.rs`).
+const STOP_BATCHES: usize = 64;
 
 /// A listening socket, which is non-blocking, and what is spoken there.
 #[derive(Debug)]
@@ -41,8 +53,9 @@ impl AsFd for Listener {
 }
 
 impl HttpFrontend {
-    /// Accepts what waits at the listener of this number.
-    pub fn accept<L: Lanes>(&mut self, listener: usize, turn: &mut Turn<'_, L>) {
+    /// Accepts what waits at the listener of this number; returns whether there
+    /// may be more.
+    pub fn accept<L: Lanes>(&mut self, listener: usize, turn: &mut Turn<'_, L>) -> bool {
         let speaks_tls = |listener: &Listener| listener.tls.is_some();
         let batch = match self.listeners.get(listener).is_some_and(speaks_tls) {
             true => TLS_ACCEPT_BATCH,
@@ -50,7 +63,7 @@ impl HttpFrontend {
         };
         for _ in 0..batch {
             if self.stopping {
-                return;
+                return false;
             }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match acceptfrom_with(&self.listeners[listener], flags) {
@@ -65,18 +78,28 @@ impl HttpFrontend {
                         self.begin(socket, ip, listener, turn);
                     }
                 }
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
+                Err(Errno::AGAIN) => return false,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     // The listener stays ready: without a pause the loop would
-                    // spin until a descriptor comes free.
+                    // spin until a descriptor or memory comes free.
                     self.stats.dropped(Protocol::Http, DropReason::AcceptFailed);
                     self.pause_accept(turn, Interest::Nothing);
-                    return;
+                    return false;
                 }
                 // The connection ended while it waited, or its network is in
                 // trouble (accept(2)): try the next one.
                 Err(_) => {}
             }
+        }
+        true
+    }
+
+    /// Accepts everything that waits, but where TLS is spoken: handshakes take
+    /// round trips for which a stopping shard has no time.
+    pub(super) fn accept_all<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
+        for at in 0..self.listeners.len() {
+            let is_plain = self.listeners[at].tls.is_none();
+            let _ = is_plain && (0..STOP_BATCHES).all(|_| self.accept(at, turn));
         }
     }
 
@@ -116,6 +139,7 @@ impl HttpFrontend {
             unwritten: Vec::new(),
             written: 0,
             form: ReplyForm {
+                action: Action::Other,
                 keep_alive: false,
                 compact: true,
                 peer_ids: false,
@@ -131,6 +155,7 @@ impl HttpFrontend {
             last: false,
             body_follows: false,
             served: false,
+            idle: false,
         });
         self.read(at, turn);
     }
@@ -192,6 +217,15 @@ impl HttpFrontend {
         connection.introduction = None;
         connection.phase = Phase::Reading;
         true
+    }
+
+    /// Whether one more connection in its handshake is read in this turn.
+    pub(super) fn may_greet(&mut self, now: &Now) -> bool {
+        if self.greetings.0 != now.elapsed {
+            self.greetings = (now.elapsed, 0);
+        }
+        self.greetings.1 += 1;
+        self.greetings.1 <= MOST_GREETINGS
     }
 
     pub(super) fn pause_accept<L: Lanes>(&mut self, turn: &Turn<'_, L>, interest: Interest) {

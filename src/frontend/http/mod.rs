@@ -41,6 +41,7 @@ use handover::{HandoverSettings, Leaving};
 use slab::Slab;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of answers that one connection may have waiting before its next
 /// pipelined request is read.
@@ -135,6 +136,9 @@ pub struct HttpFrontend {
     stopping: bool,
     connections: Slab<Connection>,
     generation: u32,
+    /// How many connections in their handshake were read in which turn, named
+    /// by its time.
+    greetings: (Duration, usize),
     /// Connections whose answer came from another shard in this turn.
     resumed: Vec<ConnectionToken>,
     /// Where the next look at deadlines begins.
@@ -163,6 +167,7 @@ impl HttpFrontend {
             stopping: false,
             connections: Slab::new(),
             generation: 0,
+            greetings: (Duration::ZERO, 0),
             resumed: Vec::new(),
             next_deadline: 0,
             out: Vec::with_capacity(16 << 10),
@@ -192,7 +197,12 @@ impl HttpFrontend {
             self.fail(at, DropReason::ConnectionFailed);
             return;
         }
-        if connection.has_unwritten() {
+        if connection.stream.is_handshaking() && !self.may_greet(turn.now) {
+            // The reactor names it again.
+            return;
+        }
+        let connection = &mut self.connections[at];
+        if connection.has_unwritten() && connection.phase != Phase::Lingering {
             if connection.write_unwritten().is_err() {
                 self.fail(at, DropReason::ConnectionFailed);
                 return;
@@ -234,13 +244,14 @@ impl HttpFrontend {
             Answer::Failed => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 wire::write_failure(out, request::OVERLOADED, None);
-                (Action::Other, Some(FailureClass::Overloaded))
+                (form.action, Some(FailureClass::Overloaded))
             }
         };
         response.finish(out);
         let bytes = out.len() - before;
         connection.phase = Phase::Reading;
         connection.served = true;
+        connection.idle = false;
         connection.last |= !form.keep_alive;
         self.resumed.push(token);
         self.answered_late(form.arrived, action, family, failure);
@@ -290,16 +301,14 @@ impl HttpFrontend {
     /// Stops listening and reading: requests that were read are still
     /// answered, idle connections are closed.
     pub fn stop<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
-        for at in 0..self.listeners.len() {
-            self.accept(at, turn);
-        }
+        self.accept_all(turn);
         self.stopping = true;
         self.listeners.clear();
         for at in 0..self.connections.capacity() {
             let Some(connection) = self.connections.get_mut(at) else {
                 continue;
             };
-            if connection.phase == Phase::Lingering {
+            if connection.phase == Phase::Lingering || connection.stream.is_handshaking() {
                 self.close(at);
             } else if connection.phase == Phase::Waiting || connection.has_unwritten() {
                 connection.form.keep_alive = false;
@@ -337,7 +346,9 @@ impl HttpFrontend {
     /// know.
     fn read_more<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         while self.connections.get_mut(at).is_some_and(|connection| {
-            connection.interest == Some(Interest::Read) && connection.stream.has_more()
+            connection.interest == Some(Interest::Read)
+                && connection.phase != Phase::Lingering
+                && connection.stream.has_more()
         }) {
             self.read_once(at, turn);
         }
@@ -345,6 +356,12 @@ impl HttpFrontend {
 
     fn read_once<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         let connection = &mut self.connections[at];
+        if connection.phase == Phase::Lingering {
+            if connection.discard(&mut self.input) {
+                self.close(at);
+            }
+            return;
+        }
         let mut input = std::mem::take(&mut self.input);
         let result = connection.read(&mut input);
         if let Some(handshake) = connection.stream.take_handshake() {
@@ -353,17 +370,16 @@ impl HttpFrontend {
         match result {
             ReadResult::Failed => self.fail(at, DropReason::ConnectionFailed),
             ReadResult::Nothing => self.settle(at, turn),
-            ReadResult::End if connection.phase == Phase::Lingering => self.close(at),
             ReadResult::End => {
                 connection.ended = true;
                 self.settle(at, turn);
             }
-            ReadResult::Bytes(_) if connection.phase == Phase::Lingering => {}
             ReadResult::Bytes(count) if connection.phase == Phase::Waiting => {
                 connection.unread.extend_from_slice(&input[..count]);
                 self.settle(at, turn);
             }
             ReadResult::Bytes(count) => {
+                connection.idle = false;
                 if connection.unread.is_empty() {
                     if connection.served {
                         connection.deadline = milliseconds(turn.now) + self.settings.read_timeout;
@@ -472,6 +488,9 @@ impl HttpFrontend {
         let Some(connection) = self.connections.get_mut(at) else {
             return;
         };
+        if connection.phase == Phase::Lingering {
+            return;
+        }
         let now = milliseconds(turn.now);
         let interest = if connection.has_unwritten() {
             if connection.interest != Some(Interest::Write) {
@@ -488,11 +507,10 @@ impl HttpFrontend {
                 Interest::Read
             }
         } else if connection.last || connection.ended {
-            let unread = !connection.unread.is_empty() || connection.body_follows;
-            if connection.phase == Phase::Lingering {
-                return;
-            }
-            if connection.ended || !unread || self.stopping {
+            let more_comes = !connection.unread.is_empty()
+                || connection.body_follows
+                || connection.stream.has_goodbyes();
+            if connection.ended || !more_comes || self.stopping {
                 self.close(at);
                 return;
             }
@@ -503,7 +521,10 @@ impl HttpFrontend {
             Interest::Read
         } else {
             if connection.served && connection.unread.is_empty() {
-                connection.deadline = now + self.settings.idle_timeout;
+                // Once: what is no request does not make it less idle.
+                if !std::mem::replace(&mut connection.idle, true) {
+                    connection.deadline = now + self.settings.idle_timeout;
+                }
             } else if connection.deadline == u64::MAX {
                 connection.deadline = now + self.settings.read_timeout;
             }

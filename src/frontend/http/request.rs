@@ -51,6 +51,7 @@ impl HttpFrontend {
         };
         let family = AddressFamily::of(client.as_ref().unwrap_or(&peer));
         self.connections[at].form = ReplyForm {
+            action,
             keep_alive,
             compact: true,
             peer_ids: false,
