@@ -84,7 +84,6 @@ pub fn settings() -> ShardSettings {
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
-        client_breakdown: false,
         opentracker_statistics: false,
     }
 }
