@@ -264,7 +264,7 @@ impl Tracker {
         self.seconds += 1;
         let all_arrive = match self.way {
             Way::Sound => true,
-            Way::Late => self.seconds % 8 == 0,
+            Way::Late => self.seconds.is_multiple_of(8),
             Way::Lossy => false,
         };
         if all_arrive {
@@ -274,7 +274,7 @@ impl Tracker {
             Way::Sound => 1,
             Way::Late => PATIENCE_SECONDS,
             // Now and then what was lost is written off.
-            Way::Lossy if self.seconds % 2 == 0 => WRITE_OFF_SECONDS,
+            Way::Lossy if self.seconds.is_multiple_of(2) => WRITE_OFF_SECONDS,
             Way::Lossy => 1,
         };
         let given_up = self.expire();
