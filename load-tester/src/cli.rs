@@ -108,7 +108,9 @@ pub struct RunArgs {
     /// HTTP: one connection per request.
     #[arg(long, help_heading = "Load")]
     no_keep_alive: bool,
-    /// UDP: do not use segmentation offload (UDP_SEGMENT).
+    /// UDP: do not use segmentation offload (UDP_SEGMENT). With it, runs of
+    /// packets arrive together on loopback, at one socket of the tracker: cheap
+    /// to send, but not how a tracker that steers by info hash is really asked.
     #[arg(long, help_heading = "Load")]
     no_segmentation: bool,
     /// Number of source addresses: 127.0.0.2 and so on (default 8) for an IPv4
