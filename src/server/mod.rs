@@ -9,7 +9,9 @@ mod https;
 mod keys;
 mod privileges;
 mod reload;
+mod seeds;
 mod settings;
+mod shards;
 mod sockets;
 mod state;
 
@@ -21,28 +23,23 @@ use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::HeldSignals;
 use crate::control::web;
 use crate::control::web::server::WebServer;
-use crate::frontend::desk::Desk;
-use crate::frontend::http::HttpFrontend;
 use crate::frontend::http::handover::HandedOver;
-use crate::frontend::udp::UdpFrontend;
-use crate::frontend::update::ShardUpdate;
-use crate::frontend::worker::{Stop, TICK, Worker};
+use crate::frontend::worker::Stop;
 use crate::runtime::clock::Clock;
 use crate::runtime::executor;
-use crate::runtime::mailbox::Mailbox;
-use crate::runtime::mesh::{self, Bell};
-use crate::runtime::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
-use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
+use crate::shard::survey::SurveyDesk;
 use crate::state::{Keeper, StateStats};
 use crate::sys;
 use crate::sys::process::ProcessFiles;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::Receiver;
 use https::Https;
 use reload::{Orders, Parts, ReloadSeeds};
+use seeds::Seeds;
 use settings::Settings;
+use shards::{Cores, Links, Running};
 use sockets::{Sockets, bind_remedy};
 use state::State;
 use std::fmt;
@@ -121,18 +118,7 @@ impl Tracker {
         let process = ProcessFiles::open();
         privileges::give_up(config)?;
 
-        let bells = (0..shards)
-            .map(|_| Bell::new().map(Arc::new))
-            .collect::<io::Result<Vec<_>>>();
-        let bells = bells.map_err(|error| out_of("event descriptors", &error))?;
-        let stop = Arc::new(Stop::new(bells.clone()));
-        let (desk, surveys) = survey::desk(bells.iter().cloned().map(|bell| -> Wake {
-            Box::new(move || {
-                bell.ring();
-            })
-        }));
-        let lane_length = mesh::lane_length(shards);
-        let ports = mesh::mesh(&bells, lane_length);
+        let mut links = Links::new(shards)?;
         // In the order in which each shard has its listeners.
         let streams = [&sockets.http_addresses[..], &sockets.https_addresses].concat();
         let stats: Vec<_> = (0..shards)
@@ -153,45 +139,21 @@ impl Tracker {
             };
             (0..shards).map(shard).collect()
         })?;
-        let keeper = state.keep(&desk)?;
-        let mut mailboxes = Vec::new();
-        let (ending, ended) = unbounded();
-
-        let (udp, http, https) = (
-            sockets.udp_addresses.clone(),
-            sockets.http_addresses.clone(),
-            sockets.https_addresses.clone(),
-        );
+        let keeper = state.keep(&links.surveys)?;
         let certificates = Https::start(config, &stats[0], clock)?;
-        let tls = certificates.as_ref().map(|https| &https.tls);
-        for ((mut shard, port), surveys) in loaded.into_iter().zip(ports).zip(surveys) {
-            let id = shard.id();
-            let reactor = Reactor::new(bells[id].clone(), TICK)
-                .map_err(|error| out_of("file descriptors", &error))?;
-            let shard_stats = stats[id].clone();
-            shard.swap_hooks(&mut hooks.shard(id));
-            let mailbox = Mailbox::new();
-            mailboxes.push(mailbox.clone());
-            let worker = WorkerParts {
-                shard,
-                udp: settings.udp.clone().map(|settings| {
-                    UdpFrontend::new(settings, sockets.take_udp(id), shard_stats.clone())
-                }),
-                http: settings.http.clone().map(|settings| {
-                    HttpFrontend::new(settings, sockets.take_http(id, tls), shard_stats.clone())
-                }),
-                desk: Desk::new(id, port, lane_length),
-                surveys,
-                reactor,
-                clock,
-                stop: stop.clone(),
-                mailbox,
-            };
-            start_shard(id, cores.core(id), worker, ending.clone())?;
-        }
+        let start = shards::Start {
+            cores: &cores,
+            links: &mut links,
+            sockets: &mut sockets,
+            settings: &settings,
+            tls: certificates.as_ref().map(|https| &https.tls),
+            hooks: &hooks,
+            clock,
+        };
+        let Running { mailboxes, ended } = start.all(loaded)?;
         let sources = Sources {
             shards: stats.clone(),
-            surveys: desk.clone(),
+            surveys: links.surveys.clone(),
             clock,
             tracker_id: seeds.tracker_id,
         };
@@ -207,11 +169,11 @@ impl Tracker {
         let metrics = start_metrics(metrics_listeners, reporter)?;
         let metrics_addresses = metrics.iter().flat_map(WebServer::local_addr).collect();
         Ok(Self {
-            stop,
+            stop: links.stop,
             ended,
             shards,
             metrics,
-            surveys: desk,
+            surveys: links.surveys,
             statistics,
             state_stats,
             reloader: Reloader::new(Parts {
@@ -219,7 +181,7 @@ impl Tracker {
                 background: Mutex::new(Some(background)),
                 https: Mutex::new(certificates),
                 mailboxes,
-                bells,
+                bells: links.bells,
                 seeds: ReloadSeeds {
                     hooks: seeds.hooks,
                     connection_key: seeds.connection_key,
@@ -230,9 +192,9 @@ impl Tracker {
                 state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
             keeper,
-            udp,
-            http,
-            https,
+            udp: sockets.udp_addresses,
+            http: sockets.http_addresses,
+            https: sockets.https_addresses,
             metrics_addresses,
             stats,
             steered,
@@ -383,65 +345,6 @@ impl Tracker {
     }
 }
 
-/// How many shards there are and where they run.
-struct Cores {
-    shards: usize,
-    allowed: Vec<usize>,
-}
-
-impl Cores {
-    fn find(asked: usize) -> Result<Self, StartError> {
-        let allowed = sys::cpu::allowed().unwrap_or_default();
-        let usable = sys::cpu::quota().map_or(allowed.len(), |quota| quota.min(allowed.len()));
-        let shards = if asked == 0 { usable.max(1) } else { asked };
-        if shards > OwnerMap::MAX_SHARDS {
-            return Err(StartError(format!(
-                "shards: {shards} is more than {}",
-                OwnerMap::MAX_SHARDS
-            )));
-        }
-        Ok(Self { shards, allowed })
-    }
-
-    /// The core of a shard; with more shards than cores they take turns.
-    fn core(&self, shard: usize) -> Option<usize> {
-        let at = shard.checked_rem(self.allowed.len())?;
-        self.allowed.get(at).copied()
-    }
-}
-
-/// Everything random, drawn once.
-struct Seeds {
-    owner_key: u32,
-    tracker_id: u32,
-    connection_key: [u8; 16],
-    hooks: u64,
-    shards: Vec<u64>,
-}
-
-impl Seeds {
-    fn draw(shards: usize) -> Result<Self, StartError> {
-        let mut bytes = vec![0u8; 32 + shards * 8];
-        getrandom::fill(&mut bytes)
-            .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
-        let (key, rest) = bytes.split_at(4);
-        let (connection_key, rest) = rest.split_at(16);
-        let (hooks, rest) = rest.split_at(8);
-        let (tracker_id, rest) = rest.split_at(4);
-        let number = |bytes: &[u8]| {
-            let next = |number, &byte| number << 8 | u64::from(byte);
-            bytes.iter().fold(0, next)
-        };
-        Ok(Self {
-            owner_key: number(key) as u32,
-            tracker_id: number(tracker_id) as u32,
-            connection_key: std::array::from_fn(|at| connection_key[at]),
-            hooks: number(hooks),
-            shards: rest.chunks_exact(8).map(number).collect(),
-        })
-    }
-}
-
 fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     let bind = |&address: &SocketAddr| {
         TcpListener::bind(address).map_err(|error| {
@@ -481,59 +384,6 @@ fn out_of(what: &str, error: &io::Error) -> StartError {
     StartError(format!(
         "out of {what} ({error}): raise the process's limits (ulimit -a shows them)"
     ))
-}
-
-/// A worker but for what must be made on its own thread.
-struct WorkerParts {
-    shard: Shard,
-    udp: Option<UdpFrontend>,
-    http: Option<HttpFrontend>,
-    desk: Desk<mesh::Port<Box<crate::shard::exchange::Exchange>>, crate::frontend::Client>,
-    surveys: Surveys,
-    reactor: Reactor,
-    clock: Clock,
-    stop: Arc<Stop>,
-    mailbox: Arc<Mailbox<ShardUpdate>>,
-}
-
-fn start_shard(
-    id: usize,
-    core: Option<usize>,
-    parts: WorkerParts,
-    ending: Sender<io::Result<()>>,
-) -> Result<(), StartError> {
-    let WorkerParts {
-        shard,
-        udp,
-        http,
-        desk,
-        surveys,
-        reactor,
-        clock,
-        stop,
-        mailbox,
-    } = parts;
-    let worker = Worker {
-        shard,
-        udp,
-        http,
-        desk,
-        surveys,
-        reactor,
-        clock,
-        stop,
-        mailbox,
-        pass_nanoseconds: 0,
-    };
-    executor::spawn(&format!("shard-{id}"), core, move || async move {
-        let mailbox = worker.mailbox.clone();
-        let result = worker.run().await;
-        mailbox.close();
-        // Nobody listens any more when the tracker itself was dropped.
-        let _ = ending.send(result);
-    })
-    .map(drop)
-    .map_err(|error| StartError(format!("cannot start shard {id}: {error}")))
 }
 
 /// Runs the tracker until it is told to stop by a signal. Other signals have
