@@ -196,6 +196,37 @@ fn a_client_that_says_goodbye_is_not_reset() {
     }
 }
 
+/// Who is turned away because control threads have enough to do is told so,
+/// whatever follows the request.
+#[test]
+fn who_is_too_many_is_not_reset() {
+    let mut bench = Bench::new(None);
+    let mut settings = http_settings();
+    // Its lane is always full.
+    settings.handover.full_scrape = true;
+    bench.http.swap_settings(&mut settings);
+    let mut client = bench.connect();
+    let request = b"GET /scrape HTTP/1.1\r\n\r\n";
+    client
+        .write_all(&[&request[..], &[b'x'; 40_000]].concat())
+        .expect("room");
+    bench.turn_with(1);
+    let mut answer = Vec::new();
+    client.set_nonblocking(false).expect("blocking");
+    client.read_to_end(&mut answer).expect("in order");
+    assert!(answer.starts_with(b"HTTP/1.1 503"));
+    let error = client.take_error().expect("asked");
+    assert!(error.is_none(), "{error:?}");
+    drop(client);
+    bench.turns_until("closed", |bench| bench.http.connections() == 0);
+    assert_eq!(bench.stats.opentracker.handover_refused.get(), 1);
+    let family = AddressFamily::V4;
+    let errors = bench
+        .stats
+        .replies(Protocol::Http, Action::Other, family, Outcome::Error);
+    assert_eq!(errors.get(), 1);
+}
+
 const INTRODUCTION: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n";
 
 /// What clients say, whole or in pieces.
