@@ -9,7 +9,7 @@ mod table;
 use karuta::protocol::http::{
     self, HeadOptions, HeadStatus, Method, NumWantLimits, RouteKind, Routes, Status,
 };
-use karuta::protocol::udp::{self, ConnectionIds, ParseError, Request};
+use karuta::protocol::udp::{self, ConnectionIds, ErrorText, ParseError, Request};
 use std::net::IpAddr;
 use table::{Case, Expect};
 
@@ -51,6 +51,10 @@ fn answer_datagram(packet: &[u8], ids: &ConnectionIds, case: &Case) -> Outcome {
         }) => (Some(*connection_id), *transaction_id),
     };
     if connection_id.is_some_and(|id| !ids.accepts(NOW, source(), id)) {
+        let unknown = ErrorText::UnknownAction;
+        if matches!(&parsed, Err(ParseError::Answer { error, .. }) if *error == unknown) {
+            return Outcome::Silence;
+        }
         let mut buffer = [0; 64];
         let written = udp::write_bad_connection_id(
             &mut buffer,
