@@ -1,0 +1,142 @@
+//! A save that fails halfway holds up nobody: not the shards, whose walks end,
+//! not the next save, and not the end of the tracker.
+
+mod support;
+
+use crossbeam_channel::{Receiver, unbounded};
+use karuta::bittorrent::{AddressFamily, InfoHash};
+use karuta::runtime::clock::Clock;
+use karuta::shard::owner::OwnerMap;
+use karuta::shard::stats::ShardStats;
+use karuta::shard::survey::{self, PeerView, SurveyDesk, Surveys, Wake};
+use karuta::shard::{Shard, ShardSettings};
+use karuta::state::{Keeper, KeeperSettings, Place, StateStats, save};
+use karuta::swarm::SavedSwarm;
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use support::{WATCHDOG, hash};
+
+/// Swarms of one peer: several times what may be ahead of the disk.
+const SWARMS: u32 = 40_000;
+
+/// A shard that is driven by the test.
+struct Driven {
+    shard: Shard,
+    surveys: Surveys,
+    desk: SurveyDesk,
+    rung: Receiver<()>,
+}
+
+impl Driven {
+    fn new() -> Self {
+        let settings = ShardSettings {
+            peer_lifetime_seconds: 1800,
+            downloads_lifetime_seconds: 3600,
+            sweep_seconds: 60,
+            peer_ids: false,
+            max_peers: 0,
+            max_swarms: 0,
+            opentracker_statistics: false,
+        };
+        let stats = Arc::new(ShardStats::default());
+        let mut shard = Shard::new(0, OwnerMap::new(7, 1), &settings, 5, stats);
+        for number in 0..SWARMS {
+            let saved = SavedSwarm {
+                info_hash: InfoHash(hash(number)),
+                downloads: 0,
+                empty_seconds: 0,
+            };
+            let peer = PeerView {
+                ip: [192, 0, 2, 1].into(),
+                port: 6881,
+                is_seeder: true,
+                is_paused: false,
+                age_seconds: 0,
+                peer_id: None,
+            };
+            shard.restore(10, AddressFamily::V4, &saved, [peer].into_iter());
+        }
+        let (ring, rung) = unbounded();
+        let wake: Wake = Box::new(move || ring.send(()).expect("the test listens"));
+        let (desk, mut surveys) = survey::desk([wake]);
+        Self {
+            shard,
+            surveys: surveys.pop().expect("one shard"),
+            desk,
+            rung,
+        }
+    }
+
+    /// Runs until there is nothing to do, as a shard before it sleeps.
+    fn run(&mut self) {
+        while self.surveys.has_work() {
+            self.surveys.turn(&mut self.shard, 10);
+        }
+    }
+
+    fn is_woken(&self) {
+        self.rung.recv_timeout(WATCHDOG).expect("it is woken");
+    }
+
+    /// Runs until no survey is left.
+    fn run_to_the_end(&mut self) {
+        self.run();
+        while self.surveys.is_busy() {
+            self.is_woken();
+            self.run();
+        }
+    }
+}
+
+/// Has the next save fail, but not before [`let_it_fail`]: to open a pipe takes
+/// until somebody reads, and what is written into one cannot be made shorter.
+fn put_a_pipe_in_the_way(folder: &Path) {
+    let made = Command::new("mkfifo").arg(folder.join("state.tmp")).status();
+    assert!(made.expect("mkfifo").success());
+}
+
+fn let_it_fail(folder: &Path) {
+    File::open(folder.join("state.tmp")).expect("the pipe");
+}
+
+#[test]
+fn a_save_that_fails_while_a_shard_waits_for_it_ends_the_walk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put_a_pipe_in_the_way(folder.path());
+    let place = Place::open(&folder.path().join("state")).expect("a folder");
+    let mut driven = Driven::new();
+    let desk = driven.desk.clone();
+    let saver = thread::spawn(move || save(&desk, &place, false, 1));
+    driven.is_woken();
+    driven.run();
+    assert!(driven.surveys.is_busy(), "it waits for the disk");
+    let_it_fail(folder.path());
+    saver.join().expect("no panic").expect_err("a pipe");
+    driven.run_to_the_end();
+}
+
+#[test]
+fn a_last_save_that_fails_lets_the_shard_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    put_a_pipe_in_the_way(folder.path());
+    let mut driven = Driven::new();
+    let stats = Arc::new(StateStats::default());
+    let settings = KeeperSettings {
+        place: Place::open(&folder.path().join("state")).expect("a folder"),
+        interval: None,
+        peer_ids: false,
+        clock: Clock::start(),
+        stats: stats.clone(),
+    };
+    let keeper = Keeper::start(settings, &driven.desk).expect("a thread");
+    driven.surveys.begin_last();
+    driven.run();
+    assert!(driven.surveys.is_busy(), "it waits for the disk");
+    let_it_fail(folder.path());
+    driven.run_to_the_end();
+    keeper.finish();
+    assert_eq!(stats.save_failures(), 1);
+}
