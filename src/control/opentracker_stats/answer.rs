@@ -152,6 +152,8 @@ pub struct Body<W: Write> {
     is_chunked: bool,
     /// Begins with room for the size of a chunk.
     buffer: Vec<u8>,
+    /// A write has failed, so there is a hole.
+    is_broken: bool,
 }
 
 /// Room for the size of a chunk in hexadecimal digits, and its line's end.
@@ -179,6 +181,7 @@ impl<W: Write> Body<W> {
             out,
             is_chunked,
             buffer,
+            is_broken: false,
         })
     }
 
@@ -207,14 +210,19 @@ impl<W: Write> Body<W> {
             self.buffer[start..SIZE_ROOM].copy_from_slice(size.as_bytes());
             self.buffer.extend_from_slice(b"\r\n");
         }
-        self.out.write_all(&self.buffer[start..])?;
+        let sent = self.out.write_all(&self.buffer[start..]);
         self.buffer.truncate(SIZE_ROOM);
-        Ok(())
+        self.is_broken = sent.is_err();
+        sent
     }
 }
 
 impl<W: Write> Write for Body<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_broken {
+            // An encoder that is dropped tries once more.
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let room = CHUNK_BYTES + SIZE_ROOM - self.buffer.len();
         let count = bytes.len().min(room);
         self.buffer.extend_from_slice(&bytes[..count]);
@@ -232,7 +240,9 @@ impl<W: Write> Write for Body<W> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoding::Encoder;
     use super::*;
+    use crate::swarm::Random;
 
     #[test]
     fn a_body_comes_in_chunks_or_as_it_is() {
@@ -266,6 +276,39 @@ mod tests {
                 format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{head}");
             assert!(out.starts_with(begin.as_bytes()));
             assert!(out[begin.len()..] == expected, "HTTP/1.{version_minor}");
+        }
+    }
+
+    /// Takes so many bytes, and then fails like a client that stalls.
+    struct Stalling(usize);
+
+    impl Write for Stalling {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            assert!(self.0 != 0, "it is asked again after it failed");
+            self.0 = self.0.saturating_sub(bytes.len());
+            match self.0 {
+                0 => Err(ErrorKind::WouldBlock.into()),
+                _ => Ok(bytes.len()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Encoders write what they have when they are dropped.
+    #[test]
+    fn a_client_that_stalls_is_given_up_once() {
+        // What does not get smaller.
+        let mut random = Random::new(1);
+        let noise: Vec<u8> = (0..CHUNK_BYTES).map(|_| random.below(256) as u8).collect();
+        for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Zstd] {
+            let body = Body::begin(Stalling(CHUNK_BYTES), 1, encoding).expect("the head");
+            let mut encoder = Encoder::new(encoding, body).expect("an encoder");
+            let error = (0..).find_map(|_| encoder.write_all(&noise).err());
+            assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::WouldBlock));
+            drop(encoder);
         }
     }
 
