@@ -94,7 +94,9 @@ impl Driven {
 /// Has the next save fail, but not before [`let_it_fail`]: to open a pipe takes
 /// until somebody reads, and what is written into one cannot be made shorter.
 fn put_a_pipe_in_the_way(folder: &Path) {
-    let made = Command::new("mkfifo").arg(folder.join("state.tmp")).status();
+    let made = Command::new("mkfifo")
+        .arg(folder.join("state.tmp"))
+        .status();
     assert!(made.expect("mkfifo").success());
 }
 

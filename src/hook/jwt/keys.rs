@@ -81,11 +81,17 @@ impl KeySource {
                     run: Box::new(move |now| {
                         let agent = super::super::http_agent(timeout);
                         let mut retry = FIRST_RETRY;
+                        let mut known = Vec::new();
                         loop {
-                            let pause = match fetch(&agent, &url) {
+                            let pause = match fetch(&agent, &url, &known) {
                                 Ok(fetched) => {
-                                    log::debug!("jwt: {} keys from {url}", fetched.0.len());
-                                    keys.store(fetched);
+                                    // Shards forget every token with the old
+                                    // keys, so only for new ones.
+                                    if let Some((text, fetched)) = fetched {
+                                        log::debug!("jwt: {} keys from {url}", fetched.0.len());
+                                        keys.store(fetched);
+                                        known = text;
+                                    }
                                     retry = FIRST_RETRY;
                                     update_interval
                                 }
@@ -108,11 +114,20 @@ impl KeySource {
     }
 }
 
-fn fetch(agent: &ureq::Agent, url: &str) -> Result<KeySet, String> {
+/// The set with its text; `None` if that is the known one.
+fn fetch(
+    agent: &ureq::Agent,
+    url: &str,
+    known: &[u8],
+) -> Result<Option<(Vec<u8>, KeySet)>, String> {
     let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     let body = response.body_mut().with_config().limit(MAX_SET_BYTES);
     let body = body.read_to_vec().map_err(|error| error.to_string())?;
-    KeySet::parse(&body)
+    if body == known {
+        return Ok(None);
+    }
+    let keys = KeySet::parse(&body)?;
+    Ok(Some((body, keys)))
 }
 
 fn read_file(path: &PathBuf) -> Result<KeySet, String> {
