@@ -18,7 +18,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey, Validat
 use ring::signature as ring;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Largest JWK set that is read.
@@ -74,14 +75,14 @@ impl KeySource {
                 update_interval,
                 timeout,
             } => {
-                let shared = Shared::new(KeySet::default());
+                let (mut known, last_good) = last_good(&url);
+                let shared = Shared::new(last_good);
                 let keys = shared.clone();
                 services.tasks.push(Task {
                     name: "jwk-set",
                     run: Box::new(move |now| {
                         let agent = super::super::http_agent(timeout);
                         let mut retry = FIRST_RETRY;
-                        let mut known = Vec::new();
                         loop {
                             let pause = match fetch(&agent, &url, &known) {
                                 Ok(fetched) => {
@@ -89,6 +90,7 @@ impl KeySource {
                                     // keys, so only for new ones.
                                     if let Some((text, fetched)) = fetched {
                                         log::debug!("jwt: {} keys from {url}", fetched.0.len());
+                                        remember(&url, &text, &fetched);
                                         keys.store(fetched);
                                         known = text;
                                     }
@@ -112,6 +114,21 @@ impl KeySource {
             }
         }
     }
+}
+
+/// The last good set of each URL, with its text. A reload that changes any hook
+/// starts all of them anew; tokens must be good meanwhile, the more so when the
+/// site is just then out of reach. As many as URLs were ever configured.
+static LAST_GOOD: Mutex<BTreeMap<String, (Vec<u8>, KeySet)>> = Mutex::new(BTreeMap::new());
+
+fn remember(url: &str, text: &[u8], keys: &KeySet) {
+    let mut sets = LAST_GOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    sets.insert(url.to_owned(), (text.to_owned(), keys.clone()));
+}
+
+fn last_good(url: &str) -> (Vec<u8>, KeySet) {
+    let sets = LAST_GOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    sets.get(url).cloned().unwrap_or_default()
 }
 
 /// The set with its text; `None` if that is the known one.

@@ -347,6 +347,38 @@ fn a_set_that_is_fetched_again_unchanged_leaves_known_tokens_known() {
 }
 
 #[test]
+fn a_hook_that_a_reload_starts_anew_has_the_last_keys_of_its_url() {
+    let site = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("http://{}/", site.local_addr().expect("an address"));
+    let signer = Signer::new();
+    let query = format!("jwt={}", signer.good());
+    let ask = |hook: &mut Jwt| {
+        let mut announce = announce();
+        let context = Context::bare(Transport::Http, announce.ip);
+        let now = Moment {
+            milliseconds: 0,
+            unix_seconds: NOW,
+        };
+        judge_at(hook, &mut announce, now, &context, query.as_bytes()).0
+    };
+    let begin = || {
+        let mut hook: Jwt = read(&format!("{{jwk_set_url: '{url}'}}"));
+        let services = start(&mut hook).expect("starts");
+        (hook, services)
+    };
+    let (mut first, mut services) = begin();
+    assert_eq!(ask(&mut first), INVALID, "it has no keys yet");
+    let (closed, asked) = crossbeam_channel::bounded(0);
+    drop(closed);
+    let task = services.tasks.remove(0);
+    let fetcher = std::thread::spawn(move || (task.run)(&asked));
+    serve(&site, &signer.key_set());
+    fetcher.join().expect("it ends");
+    let (mut second, _services) = begin();
+    assert_eq!(ask(&mut second), Verdict::Continue);
+}
+
+#[test]
 fn mistakes_are_named() {
     for (options, expected) in [
         ("{}", "wants a jwk_set_url or a jwk_set_file"),
