@@ -1,5 +1,5 @@
 //! A save that fails halfway holds up nobody: not the shards, whose walks end,
-//! not the next save, and not the end of the tracker.
+//! not the next save, and not the end of the tracker. What was saved stays whole.
 
 mod support;
 
@@ -10,12 +10,14 @@ use karuta::shard::owner::OwnerMap;
 use karuta::shard::stats::ShardStats;
 use karuta::shard::survey::{self, PeerView, SurveyDesk, Surveys, Wake};
 use karuta::shard::{Shard, ShardSettings};
-use karuta::state::{Keeper, KeeperSettings, Place, StateStats, save};
+use karuta::state::{Keeper, KeeperSettings, Place, StateStats, probe, save};
 use karuta::swarm::SavedSwarm;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use support::{WATCHDOG, hash};
 
@@ -141,4 +143,35 @@ fn a_last_save_that_fails_lets_the_shard_end() {
     driven.run_to_the_end();
     keeper.finish();
     assert_eq!(stats.save_failures(), 1);
+}
+
+/// A tracker that starts looks whether it could save just when the one before
+/// it puts its last save in place.
+#[test]
+fn who_looks_whether_it_can_save_never_harms_what_was_saved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state");
+    std::fs::write(&path, "whole").expect("write");
+    let place = Place::open(&path).expect("a folder");
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                // May be refused.
+                let _ = probe(&place);
+            }
+        });
+        for _ in 0..3_000 {
+            if let Ok(mut replacement) = place.begin() {
+                replacement.file.write_all(b"whole").expect("write");
+                let committed = replacement.commit();
+                let now = std::fs::read(&path);
+                if committed.is_err() || now.as_deref().ok() != Some(b"whole") {
+                    is_done.store(true, Ordering::Relaxed);
+                    panic!("{committed:?}, then {now:?}");
+                }
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
 }
