@@ -6,14 +6,16 @@ mod support;
 use crossbeam_channel::{Receiver, unbounded};
 use karuta::bittorrent::{AddressFamily, InfoHash};
 use karuta::runtime::clock::Clock;
+use karuta::server::Tracker;
 use karuta::shard::owner::OwnerMap;
 use karuta::shard::stats::ShardStats;
 use karuta::shard::survey::{self, PeerView, SurveyDesk, Surveys, Wake};
 use karuta::shard::{Shard, ShardSettings};
 use karuta::state::{Keeper, KeeperSettings, Place, StateStats, probe, save};
 use karuta::swarm::SavedSwarm;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -174,4 +176,34 @@ fn who_looks_whether_it_can_save_never_harms_what_was_saved() {
         }
         is_done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_leftover_that_others_may_read_does_not_make_the_state_readable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state");
+    let leftover = folder.path().join("state.tmp");
+    std::fs::write(&leftover, "left over").expect("write");
+    std::fs::set_permissions(&leftover, Permissions::from_mode(0o666)).expect("its owner");
+    let place = Place::open(&path).expect("a folder");
+    place.begin().expect("free").commit().expect("commit");
+    let mode = std::fs::metadata(&path).expect("it is there").mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// It may be good: a tracker that started without it would replace it.
+#[test]
+fn a_state_that_cannot_be_read_stops_the_start_and_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = support::config(1);
+    config.state_file = folder.path().join("state");
+    // Nobody can read it as a file, not even root.
+    std::fs::create_dir(&config.state_file).expect("a folder");
+    let error = Tracker::start(&config).err().expect("no start").to_string();
+    assert!(error.contains("cannot be read"), "{error}");
+    assert!(
+        error.contains("make it readable, or move it away"),
+        "{error}"
+    );
+    assert!(config.state_file.is_dir());
 }

@@ -114,6 +114,8 @@ impl Place {
             is_done: false,
         };
         replacement.file.set_len(0)?;
+        // A leftover keeps the mode that it had; some file systems have none.
+        let _ = rustix::fs::fchmod(&replacement.file, mode);
         Ok(replacement)
     }
 
