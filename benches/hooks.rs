@@ -147,6 +147,7 @@ fn choosing(criterion: &mut Criterion) {
         let settings = ShardSettings {
             peer_lifetime_seconds: 1800,
             downloads_lifetime_seconds: 0,
+            client_breakdown: false,
             sweep_seconds: 180,
             peer_ids: false,
             max_peers: 0,

@@ -32,6 +32,7 @@ fn shard(id: usize, shards: usize) -> Shard {
     let settings = ShardSettings {
         peer_lifetime_seconds: 1860,
         downloads_lifetime_seconds: 0,
+        client_breakdown: false,
         sweep_seconds: 180,
         peer_ids: false,
         max_peers: 0,

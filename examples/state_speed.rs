@@ -117,6 +117,7 @@ fn shards(count: usize) -> Vec<Shard> {
         peer_ids: false,
         max_peers: 0,
         max_swarms: 0,
+        client_breakdown: false,
         opentracker_statistics: false,
     };
     let shard = |id| {

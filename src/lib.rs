@@ -15,6 +15,7 @@
 //! hook        policy on requests
 //! swarm       peers of an info hash, selection, expiry
 //! protocol    wire formats without I/O
+//! opentracker opentracker's file and flags -> the YAML file
 //! config      the YAML file -> validated settings
 //! bittorrent  the field's own terms
 //! sys         the only unsafe code
@@ -26,6 +27,7 @@ pub mod control;
 pub mod e2e;
 pub mod frontend;
 pub mod hook;
+pub mod opentracker;
 pub mod protocol;
 pub mod runtime;
 pub mod server;

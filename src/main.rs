@@ -1,18 +1,20 @@
 //! The `karuta` program: parses the command line and hands over to the library.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use karuta::config::Config;
 use karuta::control::logging;
 use karuta::e2e;
+use karuta::opentracker::{self, Asked, Start};
 use karuta::server::ConfigSource;
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// A BitTorrent tracker. Without a file it runs with its built-in defaults.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -20,6 +22,15 @@ struct Arguments {
     /// The configuration file (see config.yaml for every key)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Run on a configuration file of opentracker's, in its place
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    opentracker: Option<PathBuf>,
+
+    /// In opentracker's place, refuse every torrent without a whitelist, and
+    /// statistics without access.stats, as Debian's build of it does
+    #[arg(long, global = true)]
+    closed: bool,
 
     /// Check the configuration, print what it amounts to, and exit
     #[arg(long)]
@@ -40,6 +51,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run as opentracker does with the same flags (-h lists them)
+    #[command(disable_help_flag = true)]
+    Opentracker {
+        /// opentracker's flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<OsString>,
+    },
+
+    /// Print the configuration that stands for one of opentracker's
+    ImportOpentracker {
+        /// opentracker's configuration file
+        file: PathBuf,
+
+        /// For a tracker that is not started as root (User= in a systemd unit)
+        #[arg(long)]
+        unprivileged: bool,
+    },
+
     /// Check a running tracker: two peers announce, and must find each other
     E2e(E2eArguments),
 }
@@ -75,30 +104,33 @@ const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    refuse_what_contradicts(&arguments);
     if let Some(Command::E2e(arguments)) = &arguments.command {
         return check_running(arguments);
     }
-    let config = match &arguments.config {
-        None => Config::default(),
-        Some(path) => match Config::load(path) {
-            Ok(config) => config,
-            Err(error) => {
-                say(std::io::stderr(), &format!("{error}\n"));
-                return ExitCode::from(BAD_CONFIGURATION);
-            }
-        },
+    let (config, remarks) = match find_config(&arguments) {
+        Ok(Found::Config(config, remarks)) => (*config, remarks),
+        Ok(Found::Text(text)) => {
+            say(std::io::stdout(), &text);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            say(std::io::stderr(), &format!("{error}\n"));
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
     };
     logging::init(arguments.debug, arguments.json, arguments.nocolors);
     for notice in config.notices() {
         log::info!("{notice}");
     }
-    for warning in config.warnings() {
+    for warning in config.warnings().iter().chain(&remarks) {
         log::warn!("{warning}");
     }
     if arguments.check {
         say(std::io::stdout(), &config.to_yaml());
         return ExitCode::SUCCESS;
     }
+    // In opentracker's place SIGHUP has the lists read again, and only them.
     let source = arguments.config.map(|path| ConfigSource {
         name: path.display().to_string(),
         read: Box::new(move || Config::load(&path).map_err(|error| error.to_string())),
@@ -110,6 +142,80 @@ fn main() -> ExitCode {
             ExitCode::from(CANNOT_START)
         }
     }
+}
+
+/// Ends the process if options stand before a command that they say nothing to.
+fn refuse_what_contradicts(arguments: &Arguments) {
+    let Some(command) = &arguments.command else {
+        return;
+    };
+    let runs = matches!(command, Command::Opentracker { .. });
+    for (is_given, option) in [
+        (arguments.config.is_some(), "--config"),
+        (arguments.opentracker.is_some(), "--opentracker"),
+        (arguments.check && !runs, "--check"),
+    ] {
+        if is_given {
+            let message = format!("{option} cannot be used with this command");
+            let mut command = Arguments::command();
+            command.error(ErrorKind::ArgumentConflict, message).exit();
+        }
+    }
+}
+
+/// What the command line comes to.
+enum Found {
+    /// To run with this, after these warnings.
+    Config(Box<Config>, Vec<String>),
+    /// To print this.
+    Text(String),
+}
+
+fn find_config(arguments: &Arguments) -> Result<Found, String> {
+    let root = is_root();
+    let (script, name, privileged) = match &arguments.command {
+        Some(Command::Opentracker { flags }) => match opentracker::read_flags(flags)? {
+            Asked::Help => return Ok(Found::Text(opentracker::HELP.to_owned())),
+            Asked::Version => {
+                let version = concat!("karuta ", env!("CARGO_PKG_VERSION"), "\n");
+                return Ok(Found::Text(version.to_owned()));
+            }
+            Asked::Run(script) => (script, "opentracker's flags".to_owned(), root),
+        },
+        Some(Command::ImportOpentracker { file, unprivileged }) => {
+            (opentracker::read_file(file)?, shown(file), !unprivileged)
+        }
+        Some(Command::E2e(_)) | None => match (&arguments.opentracker, &arguments.config) {
+            (Some(file), _) => (opentracker::read_file(file)?, shown(file), root),
+            (None, Some(file)) => return load(Config::load(file)),
+            (None, None) => return load(Ok::<_, String>(Config::default())),
+        },
+    };
+    let start = Start {
+        privileged,
+        closed: arguments.closed,
+        directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+    };
+    let import = opentracker::import(&script, &start, &name);
+    if matches!(arguments.command, Some(Command::ImportOpentracker { .. })) {
+        return Ok(Found::Text(import.yaml));
+    }
+    let config = import.config(&name).map_err(|error| error.to_string())?;
+    let remarks = import.remarks.iter().map(ToString::to_string).collect();
+    Ok(Found::Config(Box::new(config), remarks))
+}
+
+fn load<E: ToString>(config: Result<Config, E>) -> Result<Found, String> {
+    let config = config.map_err(|error| error.to_string())?;
+    Ok(Found::Config(Box::new(config), Vec::new()))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Checks a tracker that runs somewhere.

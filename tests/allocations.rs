@@ -4,24 +4,21 @@
 //!
 //! Counts what the measuring thread allocates, and nothing of other threads.
 
+mod support;
+
 use karuta::bittorrent::{AddressFamily, Announce, Event, InfoHash, PeerId};
-use karuta::frontend::Client;
-use karuta::frontend::desk::{Answer, Asked, Desk, Lanes};
-use karuta::frontend::udp::{UdpFrontend, UdpSettings};
+use karuta::frontend::desk::{Answer, Asked, Desk};
 use karuta::protocol::Dialect;
-use karuta::protocol::udp::ConnectionIds;
-use karuta::runtime::clock::Clock;
 use karuta::runtime::mesh::{Bell, Port, mesh};
 use karuta::shard::exchange::{Exchange, Question};
 use karuta::shard::families::Peers;
 use karuta::shard::owner::OwnerMap;
-use karuta::shard::stats::ShardStats;
 use karuta::shard::{Shard, ShardSettings};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use support::lone_shard::{self, LoneShard};
 
 /// Announces in one batch: what one receive call takes in.
 const BATCH: u32 = 64;
@@ -63,56 +60,31 @@ fn nor_does_one_in_the_dialect_of_opentracker() {
 }
 
 fn udp_announces(dialect: Dialect) {
-    let stats = Arc::new(ShardStats::default());
-    let mut shard = shard(0, OwnerMap::new(7, 1), stats.clone());
-    let mut desk: Desk<NoLanes, Client> = Desk::new(0, NoLanes, 128);
-    let ids = ConnectionIds::new([7; 16], 10);
-    let server = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    server.set_nonblocking(true).expect("non-blocking");
-    let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let address = server.local_addr().expect("address");
-    client.connect(address).expect("connect");
-    // A lost reply should fail the test, not hang it.
-    let patience = Some(Duration::from_secs(10));
-    client.set_read_timeout(patience).expect("timeout");
-    let settings = UdpSettings {
-        dialect,
-        interval_seconds: 1800,
-        interval_spread_seconds: 359 * dialect as u32,
-        connection_ids: ids.clone(),
-        allow_ip_spoofing: false,
-        default_num_want: 50,
-        max_num_want: 100,
-        max_scrape_hashes: 50,
-        max_packet_bytes: [1452, 1232],
-    };
-    let mut udp = UdpFrontend::new(settings, vec![(server, AddressFamily::V4)], stats);
-    let now = Clock::start().now();
-    let id = ids.issue(now.unix_seconds, Ipv4Addr::LOCALHOST.into());
+    let mut lone = LoneShard::new(&settings(), dialect, 359 * dialect as u32);
     let mut reply = [0u8; 1500];
     let mut named = 0;
     for round in 0..WARM_ROUNDS + MEASURED_ROUNDS {
         for first in (0..PEERS).step_by(BATCH as usize) {
             for number in first..first + BATCH {
-                client.send(&packet(id, number)).expect("send");
+                let packet = packet(lone.connection_id, number);
+                lone.client.send(&packet).expect("send");
             }
             let mut served = 0;
             let count = allocations(|| {
                 while served < BATCH as usize {
-                    let batch = udp.serve(0, &now, &mut shard, &mut desk);
-                    served += batch.expect("every datagram is there already");
+                    served += lone.serve().expect("every datagram is there already");
                 }
             });
             assert_eq!(served, BATCH as usize);
             for _ in 0..BATCH {
-                let length = client.recv(&mut reply).expect("a reply");
+                let length = lone.client.recv(&mut reply).expect("a reply");
                 assert!(length >= 20 && reply[3] == 1, "an announce reply");
                 named += (length - 20) / 6;
             }
             assert!(round < WARM_ROUNDS || count == 0, "round {round}: {count}");
         }
     }
-    let totals = shard.totals(AddressFamily::V4);
+    let totals = lone.shard.totals(AddressFamily::V4);
     assert_eq!(totals.seeders + totals.leechers, u64::from(PEERS));
     assert!(named > 100_000, "replies with hardly any peers: {named}");
 }
@@ -132,7 +104,7 @@ fn announces_across_shards(families: u32, question: impl Fn(Announce) -> Questio
     const LANE: usize = 2 * BATCH as usize;
     let owners = OwnerMap::new(7, 2);
     let bells = [0, 1].map(|_| Arc::new(Bell::new().expect("eventfd")));
-    let mut shards = [0, 1].map(|id| shard(id, owners, Arc::default()));
+    let mut shards = [0, 1].map(|id| Shard::new(id, owners, &settings(), 1, Arc::default()));
     let mut desks: Vec<Desk<Port<Box<Exchange>>, u32>> = mesh(&bells, LANE)
         .into_iter()
         .enumerate()
@@ -240,31 +212,10 @@ fn count() {
     ALLOCATIONS.set(ALLOCATIONS.get().wrapping_add(1));
 }
 
-fn shard(id: usize, owners: OwnerMap, stats: Arc<ShardStats>) -> Shard {
-    let settings = ShardSettings {
-        peer_lifetime_seconds: 1860,
-        downloads_lifetime_seconds: 0,
-        sweep_seconds: 180,
-        peer_ids: false,
-        max_peers: 0,
-        max_swarms: 0,
+fn settings() -> ShardSettings {
+    ShardSettings {
         opentracker_statistics: true,
-    };
-    Shard::new(id, owners, &settings, 1, stats)
-}
-
-/// No other shards.
-struct NoLanes;
-
-impl Lanes for NoLanes {
-    fn shards(&self) -> usize {
-        1
-    }
-    fn send(&mut self, _: usize, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
-        Err(exchange)
-    }
-    fn receive(&mut self) -> Option<Box<Exchange>> {
-        None
+        ..lone_shard::settings()
     }
 }
 
@@ -287,17 +238,10 @@ fn announce(number: u32) -> Announce {
     }
 }
 
-/// The same as a datagram (BEP 15); the sender's address is its own.
-fn packet(connection_id: u64, number: u32) -> [u8; 98] {
+/// The same as a datagram; the sender's address is its own.
+fn packet(connection_id: u64, number: u32) -> Vec<u8> {
     let announce = announce(number);
-    let mut packet = [0u8; 98];
-    packet[..8].copy_from_slice(&connection_id.to_be_bytes());
-    packet[8..12].copy_from_slice(&1u32.to_be_bytes());
-    packet[12..16].copy_from_slice(&number.to_be_bytes());
-    packet[16..36].copy_from_slice(&announce.info_hash.0);
-    packet[36..56].copy_from_slice(&announce.peer_id.0);
-    packet[64..72].copy_from_slice(&announce.left.to_be_bytes());
-    packet[92..96].copy_from_slice(&announce.num_want.to_be_bytes());
-    packet[96..98].copy_from_slice(&announce.port.to_be_bytes());
-    packet
+    let mut sent = support::Announce::leecher(announce.info_hash.0, announce.port);
+    sent.left = announce.left;
+    sent.want(30).packet(connection_id, number)
 }

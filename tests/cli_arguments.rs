@@ -97,6 +97,63 @@ fn a_bad_command_line_ends_with_2() {
 }
 
 #[test]
+fn opentrackers_file_and_flags_are_configurations() {
+    let file = TempFile::new(
+        "ot.conf",
+        "listen.udp.workers 4\nlisten.tcp_udp 127.0.0.1:7000\n",
+    );
+    let output = karuta(&["import-opentracker", file.path()]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stderr), "");
+    let imported = TempFile::new("imported.yaml", text(&output.stdout));
+    let own = karuta(&["--check", "--config", imported.path()]);
+    assert_eq!(own.status.code(), Some(0), "{own:?}");
+    assert!(text(&own.stdout).contains("addr: 127.0.0.1:7000\n"));
+
+    // The file itself comes to the same, as far as it does not matter who
+    // starts it, and says what it does not do.
+    let output = karuta(&["--check", "--opentracker", file.path()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let settings = |output: &Output| {
+        let lines = text(&output.stdout).lines();
+        let lines = lines.filter(|line| !line.starts_with("user:"));
+        lines.map(str::to_owned).collect::<Vec<String>>()
+    };
+    assert_eq!(settings(&output), settings(&own));
+    let place = format!("{}:1: listen.udp.workers: has no equivalent", file.path());
+    assert!(text(&output.stderr).contains(&place), "{output:?}");
+
+    let flags = [
+        "--check",
+        "opentracker",
+        "-i",
+        "127.0.0.1",
+        "-p7000",
+        "-P",
+        "7000",
+    ];
+    assert_eq!(settings(&karuta(&flags)), settings(&own));
+    let closed = karuta(&["--closed", "--check", "opentracker", "-p", "7000"]);
+    assert!(text(&closed.stdout).contains("whitelist: []"), "{closed:?}");
+
+    let help = karuta(&["opentracker", "-h"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).starts_with("Usage: karuta opentracker"));
+    for bad in [
+        &["opentracker", "-x"][..],
+        &["opentracker", "-p", "http"],
+        &["--opentracker", "/nonexistent/ot.conf"],
+        &["import-opentracker", "/nonexistent/ot.conf"],
+        &["import-opentracker"],
+        &["--opentracker", "a", "--config", "b"],
+    ] {
+        let output = karuta(bad);
+        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
 fn version_and_help_go_to_standard_output() {
     let output = karuta(&["--version"]);
     assert_eq!(output.status.code(), Some(0));

@@ -189,7 +189,7 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             announce_interval_spread, dialect, metrics_addr, shards, user, group, chroot, http, udp, storage, state_file, state_interval, \
+             announce_interval_spread, dialect, metrics_addr, shards, client_breakdown, user, group, chroot, http, udp, storage, state_file, state_interval, \
              opentracker_state_file, prehooks, posthooks",
         ),
     ]);

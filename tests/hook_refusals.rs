@@ -8,6 +8,7 @@ use karuta::server::Tracker;
 use karuta::shard::stats::Refusal;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long anything may take that is waited for.
@@ -290,6 +291,43 @@ fn fixed_peers_are_in_every_reply() {
         assert_eq!(reply[20..], [192, 0, 2, 1, 1, 2]);
         assert!(bench.http(hash, "&compact=0", "").contains("192.0.2.1"));
     }
+    bench.tracker.stop().expect("stops");
+}
+
+#[test]
+fn fifos_change_the_running_list() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [list, add, delete] = ["list", "add", "delete"].map(|name| directory.path().join(name));
+    let line = |hash: u8| format!("{}\n", InfoHash([hash; 20]));
+    std::fs::write(&list, line(1)).expect("written");
+    let hooks = format!(
+        "prehooks: [{{name: torrent approval, options: {{whitelist_file: '{}', format: \
+         opentracker, fifo_add: '{}', fifo_delete: '{}'}}}}]",
+        list.display(),
+        add.display(),
+        delete.display()
+    );
+    let bench = Bench::start(&hooks);
+    let write = |path: &Path, text: &str| {
+        let file = std::fs::File::options().write(true).open(path);
+        let mut file = file.expect("the tracker reads it");
+        file.write_all(text.as_bytes()).expect("written");
+    };
+    let served = |bench: &Bench, hash| bench.udp_error(hash, b"").is_none();
+    assert!(served(&bench, 1));
+    assert!(!served(&bench, 2));
+    write(&delete, &line(1));
+    bench.until("the deletion", |bench| !served(bench, 1));
+    write(&add, &(line(2) + &line(3)));
+    bench.until("the addition", |bench| served(bench, 2) && served(bench, 3));
+    // Back to the file.
+    bench.tracker.reread_lists();
+    bench.until("the file", |bench| served(bench, 1) && !served(bench, 2));
+    // New hooks, for which the old ones leave the FIFOs.
+    let hooks = hooks.replace("format", "scrapes: true, format");
+    bench.tracker.reload(&Bench::config(&hooks)).expect("valid");
+    write(&add, &line(4));
+    bench.until("the addition", |bench| served(bench, 4));
     bench.tracker.stop().expect("stops");
 }
 

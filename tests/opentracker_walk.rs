@@ -33,6 +33,7 @@ impl Bench {
             max_peers: 0,
             max_swarms: 0,
             opentracker_statistics: true,
+            client_breakdown: false,
         };
         let (desk, mut surveys) = survey::desk([Box::new(|| {}) as survey::Wake]);
         let stats = Arc::new(ShardStats::default());

@@ -3,36 +3,13 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
-use support::{Announce, Http, Udp, WATCHDOG, hash, request};
-
-/// A folder that is there until the test ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("karuta-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("write");
-        path.to_str().expect("UTF-8").to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use std::path::Path;
+use std::process::{Command, Output};
+use support::program::{Folder, Program, program};
+use support::{Announce, Http, Udp, hash, request};
 
 /// Both frontends on ports that the system chooses, with keep-alive.
 const ANY_PORT: &str = "
@@ -42,88 +19,8 @@ udp: {addr: 127.0.0.1:0}
 http: {addr: 127.0.0.1:0, enable_keepalive: true}
 ";
 
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_karuta"));
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
-    command
-}
-
-/// A tracker that runs in a process of its own.
-struct Process {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    stderr: mpsc::Receiver<String>,
-    /// What it said when it had started.
-    said: Vec<String>,
-    udp: SocketAddr,
-    http: SocketAddr,
-}
-
-impl Process {
-    fn start(config: &str, arguments: &[&str]) -> Self {
-        let mut child = program()
-            .args(["--config", config])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
-        let mut errors = child.stderr.take().expect("stderr");
-        let (sender, stderr) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = errors.read_to_string(&mut text);
-            let _ = sender.send(text);
-        });
-        let mut said = Vec::new();
-        while !said
-            .last()
-            .is_some_and(|line: &String| line.contains("metrics at"))
-        {
-            let mut line = String::new();
-            let count = stdout.read_line(&mut line).expect("text");
-            assert!(count > 0, "it ended: {:?}", stderr.recv_timeout(WATCHDOG));
-            said.push(line.trim_end().to_owned());
-        }
-        let address = |scheme: &str| {
-            let line = said
-                .iter()
-                .find_map(|line| line.trim().strip_prefix(scheme));
-            let address = line.expect("an URL").strip_suffix("/announce");
-            address.expect("its path").parse().expect("an address")
-        };
-        Self {
-            udp: address("udp://"),
-            http: address("http://"),
-            child,
-            stdout,
-            stderr,
-            said,
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(sent.expect("kill").success());
-    }
-
-    /// Waits for its end; returns how it ended, and what it logged.
-    fn end(mut self) -> (ExitStatus, String) {
-        let log = match self.stderr.recv_timeout(WATCHDOG) {
-            Ok(log) => log,
-            Err(_) => {
-                let _ = self.child.kill();
-                panic!("it does not end");
-            }
-        };
-        let status = self.child.wait().expect("its end");
-        let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).expect("text");
-        assert_eq!(rest, "", "it says no more on standard output");
-        (status, log)
-    }
+fn start(config: &Path, arguments: &[&str]) -> Program {
+    Program::start(program().arg("--config").arg(config).args(arguments))
 }
 
 fn once(command: &mut Command) -> Output {
@@ -151,9 +48,9 @@ fn refused(output: &Output, words: &[&str]) {
 
 #[test]
 fn it_says_what_it_serves() {
-    let folder = Folder::new("says");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
-    let process = Process::start(&file, &[]);
+    let mut process = start(&file, &[]);
     assert!(process.said[0].ends_with(" serves on 2 shards:"));
     assert_eq!(process.said[1], format!("  udp://{}/announce", process.udp));
     assert_eq!(
@@ -173,11 +70,11 @@ fn it_says_what_it_serves() {
 
 #[test]
 fn both_signals_stop_it_with_what_is_under_way_answered() {
-    let folder = Folder::new("stop");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
     for name in ["INT", "TERM"] {
         for _ in 0..3 {
-            let process = Process::start(&file, &[]);
+            let mut process = start(&file, &[]);
             let udp = Udp::new(process.udp);
             let mut clients: Vec<Http> = (0..20).map(|_| Http::connect(process.http)).collect();
             for client in &mut clients[..10] {
@@ -208,9 +105,9 @@ fn both_signals_stop_it_with_what_is_under_way_answered() {
 
 #[test]
 fn clients_that_do_not_leave_do_not_keep_it() {
-    let folder = Folder::new("keep");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
-    let process = Process::start(&file, &[]);
+    let mut process = start(&file, &[]);
     let mut idle = Http::connect(process.http);
     assert_eq!(idle.get("/").status, 200);
     let mut half = Http::connect(process.http);
@@ -223,9 +120,9 @@ fn clients_that_do_not_leave_do_not_keep_it() {
 
 #[test]
 fn nothing_is_logged_for_a_request() {
-    let folder = Folder::new("log");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
-    let process = Process::start(&file, &["--json"]);
+    let mut process = start(&file, &["--json"]);
     let mut udp = Udp::new(process.udp);
     for number in 0..20 {
         udp.announce(&Announce::leecher(hash(number), 1));
@@ -255,13 +152,9 @@ fn nothing_is_logged_for_a_request() {
 }
 
 /// Waits until a request for metrics has this line in its answer.
-fn until_metric(process: &Process, line: &str) {
-    let address = process.said.last().expect("the metrics' address");
-    let address = address.trim().trim_start_matches("metrics at http://");
-    let address = address.trim_end_matches("/metrics").parse();
-    let address: SocketAddr = address.expect("an address");
+fn until_metric(process: &Program, line: &str) {
     for _ in 0..20_000 {
-        let text = text(&support::get(address, "/metrics").body);
+        let text = text(&support::get(process.metrics, "/metrics").body);
         if text.lines().any(|found| found == line) {
             return;
         }
@@ -271,10 +164,10 @@ fn until_metric(process: &Process, line: &str) {
 
 #[test]
 fn signals_reload_it() {
-    let folder = Folder::new("reload");
+    let folder = Folder::new();
     let write = |more: &str| folder.file("karuta.yaml", &format!("{ANY_PORT}{more}\n"));
     let file = write("");
-    let process = Process::start(&file, &[]);
+    let mut process = start(&file, &[]);
     let mut udp = Udp::new(process.udp);
     let mut interval = || udp.announce(&Announce::leecher(hash(1), 1)).interval;
     assert_eq!(interval(), 1800);
@@ -316,9 +209,12 @@ fn signals_reload_it() {
     assert_eq!(status.code(), Some(0), "{log}");
     for words in [
         "changed announce_interval",
-        &format!("{file}:7:1: unknown key \"anounce_interval\""),
+        &format!("{}:7:1: unknown key \"anounce_interval\"", file.display()),
         "did you mean \"announce_interval\"?",
-        &format!("{file}: prehooks (line 7): torrent approval: /nonexistent: cannot be read"),
+        &format!(
+            "{}: prehooks (line 7): torrent approval: /nonexistent: cannot be read",
+            file.display()
+        ),
         "nothing has changed",
         "only a restart changes shards: left as at the start",
     ] {
@@ -328,12 +224,12 @@ fn signals_reload_it() {
 
 #[test]
 fn it_stops_in_the_middle_of_a_reload() {
-    let folder = Folder::new("middle");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
-    let list = folder.0.join("list");
+    let list = folder.path().join("list");
     let made = Command::new("mkfifo").arg(&list).status();
     assert!(made.expect("mkfifo").success());
-    let process = Process::start(&file, &[]);
+    let mut process = start(&file, &[]);
     let hook = format!(
         "prehooks: [{{name: torrent approval, options: {{whitelist_file: '{}'}}}}]",
         list.display()
@@ -363,7 +259,7 @@ fn it_stops_in_the_middle_of_a_reload() {
 
 #[test]
 fn a_port_in_use_is_named() {
-    let folder = Folder::new("port");
+    let folder = Folder::new();
     let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = |local: std::io::Result<SocketAddr>| local.expect("address");
@@ -390,7 +286,7 @@ fn a_port_in_use_is_named() {
             text.push_str("metrics_addr: 127.0.0.1:0\n");
         }
         let file = folder.file("port.yaml", &text);
-        let output = once(program().args(["--config", &file]));
+        let output = once(program().arg("--config").arg(&file));
         refused(
             &output,
             &[name, &address.to_string(), "in use", "ss -lntup"],
@@ -400,13 +296,13 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn a_second_tracker_does_not_join_the_first() {
-    let folder = Folder::new("second");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
-    let process = Process::start(&file, &[]);
+    let mut process = start(&file, &[]);
     for (name, address) in [("udp", process.udp), ("http", process.http)] {
         let text = format!("metrics_addr: 127.0.0.1:0\n{name}: {{addr: {address}}}\n");
         let file = folder.file("second.yaml", &text);
-        refused(&once(program().args(["--config", &file])), &["in use"]);
+        refused(&once(program().arg("--config").arg(&file)), &["in use"]);
     }
     process.signal("TERM");
     assert_eq!(process.end().0.code(), Some(0));
@@ -414,26 +310,27 @@ fn a_second_tracker_does_not_join_the_first() {
 
 #[test]
 fn a_bad_file_ends_with_2_and_the_line_and_the_nearest_key() {
-    let folder = Folder::new("bad");
+    let folder = Folder::new();
     let file = folder.file("bad.yaml", "udp:\n  max_numwnt: 3\n");
-    let output = once(program().args(["--config", &file]));
+    let output = once(program().arg("--config").arg(&file));
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
-    assert!(said.contains(&format!("{file}:2:3")), "{said}");
+    assert!(said.contains(&format!("{}:2:3", file.display())), "{said}");
     assert!(said.contains("max_numwant"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
 fn too_little_locked_memory_is_named() {
-    let folder = Folder::new("memlock");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
     // Only a user without CAP_IPC_LOCK is bound by the limit; the program
     // looks at the limit itself.
     let output = once(
         Command::new("sh")
             .args(["-c", "ulimit -l 64 && exec \"$0\" --config \"$1\""])
-            .args([env!("CARGO_BIN_EXE_karuta"), &file]),
+            .arg(env!("CARGO_BIN_EXE_karuta"))
+            .arg(&file),
     );
     refused(&output, &["locked memory", "ulimit -l"]);
 }
@@ -456,7 +353,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 #[test]
 fn no_io_uring_is_named() {
-    let folder = Folder::new("uring");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
     let deny = folder.file("deny.py", DENY);
     if Command::new("python3").arg("--version").output().is_err() {
@@ -467,22 +364,19 @@ fn no_io_uring_is_named() {
         ("1", ["io_uring", "seccomp", "Docker"]),
         ("38", ["io_uring", "kernel", "5.8"]),
     ] {
-        let output = once(Command::new("python3").args([
-            &deny,
-            errno,
-            env!("CARGO_BIN_EXE_karuta"),
-            "--config",
-            &file,
-        ]));
+        let mut command = Command::new("python3");
+        command.arg(&deny).arg(errno);
+        command.arg(env!("CARGO_BIN_EXE_karuta"));
+        let output = once(command.arg("--config").arg(&file));
         refused(&output, &words);
     }
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let folder = Folder::new("twice");
+    let folder = Folder::new();
     let file = folder.file("karuta.yaml", ANY_PORT);
-    let process = Process::start(&file, &[]);
+    let mut process = start(&file, &[]);
     // A client in the middle of an answer keeps a stopping tracker for a
     // moment: a request whose answers it does not take.
     let mut client = Http::connect(process.http);

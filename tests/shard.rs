@@ -20,6 +20,7 @@ fn settings() -> ShardSettings {
     ShardSettings {
         peer_lifetime_seconds: LIFETIME,
         downloads_lifetime_seconds: 0,
+        client_breakdown: false,
         sweep_seconds: SWEEP,
         peer_ids: false,
         max_peers: 0,
@@ -134,6 +135,7 @@ fn a_pass_takes_no_longer_than_it_may() {
 fn a_lifetime_ends_the_download_count_of_an_empty_swarm() {
     let settings = ShardSettings {
         downloads_lifetime_seconds: 100,
+        client_breakdown: false,
         ..settings()
     };
     let mut shard = shard(0, 1, &settings);
@@ -346,6 +348,7 @@ fn downloads_are_kept_as_long_as_they_are_told() {
     let mut shard = shard(0, 1, &settings());
     let keeping = ShardSettings {
         downloads_lifetime_seconds: 1000,
+        client_breakdown: false,
         ..settings()
     };
     let downloaded_after = |shard: &mut Shard, settings: &ShardSettings, swarm| {

@@ -6,16 +6,19 @@
 //! says at once what the answer must be, and the client must get exactly that
 //! answer, once. Everything follows from the seed, which each failure names.
 
+mod oracle;
+
 use karuta::bittorrent::{
     AddressFamily, Announce, AnnounceCounts, Event, InfoHash, PeerId, ScrapeCounts,
 };
-use karuta::frontend::desk::{Answer, Asked, Desk, Lanes, PATIENCE_SECONDS};
+use karuta::frontend::desk::{Answer, Asked, Desk, Lanes, PATIENCE_SECONDS, WRITE_OFF_SECONDS};
 use karuta::shard::exchange::{Exchange, PeerList, Question};
 use karuta::shard::owner::{OwnerMap, ShardId};
 use karuta::shard::{Shard, ShardSettings};
 use karuta::swarm::Random;
+use oracle::Oracle;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,19 +30,33 @@ const START_SECONDS: u32 = 1_000_003;
 
 #[test]
 fn every_client_is_told_the_truth_once_over_sound_lanes() {
-    (1..=8).for_each(|seed| run(seed, false));
+    (1..=8).for_each(|seed| run(seed, Way::Sound));
+}
+
+#[test]
+fn every_client_is_told_the_truth_once_by_late_shards() {
+    (1..=8).for_each(|seed| run(seed, Way::Late));
 }
 
 #[test]
 fn every_client_is_told_the_truth_once_over_lossy_lanes() {
-    (1..=8).for_each(|seed| run(seed, true));
+    (1..=8).for_each(|seed| run(seed, Way::Lossy));
 }
 
-/// The lanes reorder; lossy ones also refuse a message now and then although
-/// there is room, or lose it.
-fn run(seed: u64, lossy: bool) {
-    let _named = NamesSeed(seed, lossy);
-    let mut tracker = Tracker::new(seed, lossy);
+/// What happens to messages. All lanes reorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// They arrive while their clients wait.
+    Sound,
+    /// They arrive, many of them after patience has ended.
+    Late,
+    /// Some are refused although there is room, or lost.
+    Lossy,
+}
+
+fn run(seed: u64, way: Way) {
+    let _named = NamesSeed(seed, way);
+    let mut tracker = Tracker::new(seed, way);
     for step in 0..STEPS {
         match tracker.random.below(100) {
             0..60 => tracker.announce(),
@@ -55,12 +72,12 @@ fn run(seed: u64, lossy: bool) {
 }
 
 /// Prints the seed when a check fails.
-struct NamesSeed(u64, bool);
+struct NamesSeed(u64, Way);
 
 impl Drop for NamesSeed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("seed {}, lossy: {}", self.0, self.1);
+            eprintln!("seed {}, {:?}", self.0, self.1);
         }
     }
 }
@@ -72,17 +89,20 @@ struct Tracker {
     world: Rc<RefCell<World>>,
     random: Random,
     now: u32,
-    lossy: bool,
+    way: Way,
+    /// Seconds that have passed, for [`Way::Late`].
+    seconds: u32,
 }
 
 impl Tracker {
-    fn new(seed: u64, lossy: bool) -> Self {
+    fn new(seed: u64, way: Way) -> Self {
         let mut random = Random::new(seed);
         let count = 2 + random.below(4) as usize;
         let owners = OwnerMap::new(random.next_u64() as u32, count);
         let settings = ShardSettings {
             peer_lifetime_seconds: 1860,
             downloads_lifetime_seconds: 86_400,
+            client_breakdown: false,
             sweep_seconds: 10,
             peer_ids: false,
             max_peers: 0,
@@ -91,8 +111,8 @@ impl Tracker {
         };
         let world = Rc::new(RefCell::new(World {
             lanes: BTreeMap::new(),
-            is_sound: !lossy,
-            mishaps: lossy,
+            is_sound: way != Way::Lossy,
+            mishaps: way == Way::Lossy,
             random: Random::new(random.next_u64()),
             asking: 0,
             asked: HashMap::new(),
@@ -112,7 +132,8 @@ impl Tracker {
             world,
             random,
             now: START_SECONDS,
-            lossy,
+            way,
+            seconds: 0,
         }
     }
 
@@ -237,14 +258,28 @@ impl Tracker {
         given_up
     }
 
-    /// A second passes. Over sound lanes everyone is answered before.
+    /// Time passes. Over sound lanes everyone is answered before; late messages
+    /// arrive before they are written off.
     fn second(&mut self, step: u32) {
-        if !self.lossy {
+        self.seconds += 1;
+        let all_arrive = match self.way {
+            Way::Sound => true,
+            Way::Late => self.seconds.is_multiple_of(8),
+            Way::Lossy => false,
+        };
+        if all_arrive {
             self.settle();
         }
-        self.now += 1;
+        self.now += match self.way {
+            Way::Sound => 1,
+            Way::Late => PATIENCE_SECONDS,
+            // Now and then what was lost is written off.
+            Way::Lossy if self.seconds.is_multiple_of(2) => WRITE_OFF_SECONDS,
+            Way::Lossy => 1,
+        };
         let given_up = self.expire();
-        assert!(self.lossy || given_up == 0, "step {step}: gave up too soon");
+        let is_sound = self.way == Way::Sound;
+        assert!(!is_sound || given_up == 0, "step {step}: gave up too soon");
         for shard in &mut self.shards {
             let report = shard.tick(self.now, 1000);
             assert_eq!(report.expired_peers, 0, "nobody is silent for so long");
@@ -262,6 +297,9 @@ impl Tracker {
         }
         self.expire();
         self.settle();
+        // What was lost is written off.
+        self.now += WRITE_OFF_SECONDS;
+        self.expire();
         assert!(self.desks.iter().all(|desk| desk.waiting() == 0));
         self.world.borrow().check_all_told();
         let count = self.shards.len();
@@ -331,8 +369,8 @@ impl Lanes for SimulatedLanes {
         }
         let lane = world.lanes.entry((self.id, to)).or_default();
         let is_full = lane.len() >= LANE_LENGTH;
-        // Credit sees to this. Where patience ends while a message is still on
-        // its way, its credit is used twice, and a lane may be full.
+        // Credit sees to this, unless messages are lost: what is written off
+        // may be on its way all the same.
         assert!(!(is_full && world.is_sound), "no room in the lane");
         if is_full || world.mishap() {
             return Err(exchange);
@@ -407,7 +445,7 @@ enum Outcome {
 
 impl World {
     fn mishap(&mut self) -> bool {
-        self.mishaps && self.random.below(20) == 0
+        self.mishaps && self.random.below(40) == 0
     }
 
     fn admit(&mut self, request: Request) -> u64 {
@@ -495,107 +533,4 @@ impl World {
         let untold = self.clients.iter().position(|it| it.outcome.is_none());
         assert_eq!(untold, None, "this client was never told anything");
     }
-}
-
-/// What the tracker should know, as plainly as can be.
-#[derive(Default)]
-struct Oracle {
-    swarms: HashMap<(AddressFamily, InfoHash), Swarm>,
-}
-
-#[derive(Default)]
-struct Swarm {
-    /// By their compact form.
-    members: HashMap<Vec<u8>, Kind>,
-    downloaded: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Seeder,
-    Downloader,
-    /// BEP 21: not downloading any more.
-    PartialSeed,
-}
-
-impl Swarm {
-    fn count(&self, kind: Kind) -> u32 {
-        self.members.values().filter(|it| **it == kind).count() as u32
-    }
-}
-
-impl Oracle {
-    /// Returns the counts that the reply must have.
-    fn announce(&mut self, announce: &Announce) -> AnnounceCounts {
-        let key = (announce.family(), announce.info_hash);
-        let swarm = self.swarms.entry(key).or_default();
-        let peer = compact(announce);
-        let kind = match announce.event {
-            Event::Completed => Kind::Seeder,
-            _ if announce.left == 0 => Kind::Seeder,
-            Event::Paused => Kind::PartialSeed,
-            _ => Kind::Downloader,
-        };
-        let before = swarm.members.remove(&peer);
-        if announce.event != Event::Stopped {
-            swarm.members.insert(peer, kind);
-        }
-        if announce.event == Event::Completed && before != Some(Kind::Seeder) {
-            swarm.downloaded += 1;
-        }
-        AnnounceCounts {
-            complete: swarm.count(Kind::Seeder),
-            incomplete: swarm.count(Kind::Downloader) + swarm.count(Kind::PartialSeed),
-            downloaded: swarm.downloaded,
-        }
-    }
-
-    fn scrape(&self, family: AddressFamily, hash: &InfoHash) -> ScrapeCounts {
-        let counts = |swarm: &Swarm| ScrapeCounts {
-            complete: swarm.count(Kind::Seeder),
-            incomplete: swarm.count(Kind::Downloader) + swarm.count(Kind::PartialSeed),
-            downloaded: swarm.downloaded,
-            downloaders: swarm.count(Kind::Downloader),
-        };
-        let swarm = self.swarms.get(&(family, *hash));
-        swarm.map(counts).unwrap_or_default()
-    }
-
-    /// The peers of a reply must be members, nobody twice, in the right number,
-    /// and of use: others, and no seeders for a seeder; alone, one is given
-    /// oneself. To be called before the next announce.
-    fn check_peers(&self, announce: &Announce, peers: &PeerList) {
-        let given = peers.compact.chunks(compact(announce).len());
-        assert!(peers.ids.is_empty(), "ids are not stored");
-        if announce.event == Event::Stopped {
-            assert_eq!(given.len(), 0, "who leaves needs nobody");
-            return;
-        }
-        let itself = compact(announce);
-        let members = &self.swarms[&(announce.family(), announce.info_hash)].members;
-        let is_useful = |kind: &Kind| !(announce.is_seeder() && *kind == Kind::Seeder);
-        let mut useful: HashSet<&[u8]> = members
-            .iter()
-            .filter(|(peer, kind)| **peer != itself && is_useful(kind))
-            .map(|(peer, _)| peer.as_slice())
-            .collect();
-        if useful.is_empty() {
-            useful.insert(&itself);
-        }
-        let wanted = useful.len().min(announce.num_want as usize);
-        assert_eq!(given.len(), wanted, "the exact number");
-        for peer in given {
-            assert!(useful.remove(peer), "{peer:?} is no use or given twice");
-        }
-    }
-}
-
-/// BEP 23 and BEP 7.
-fn compact(announce: &Announce) -> Vec<u8> {
-    let mut bytes = match announce.ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    bytes.extend(announce.port.to_be_bytes());
-    bytes
 }

@@ -43,6 +43,7 @@ impl Driven {
             peer_ids: false,
             max_peers: 0,
             max_swarms: 0,
+            client_breakdown: false,
             opentracker_statistics: false,
         };
         let stats = Arc::new(ShardStats::default());

@@ -123,6 +123,7 @@ impl Bench {
             peer_ids: false,
             max_peers: 0,
             max_swarms: 0,
+            client_breakdown: false,
             opentracker_statistics: false,
         };
         let stats = Arc::new(ShardStats::default());

@@ -148,7 +148,7 @@ fn connection_ids_belong_to_an_address_and_to_a_key() {
     }
     // A request shorter than the error would be is dropped: nothing is
     // amplified. The error has 25 bytes.
-    let short = [&0u64.to_be_bytes()[..], &[0, 0, 0, 9, 0, 0, 0, 1], &[0; 8]].concat();
+    let short = [&0u64.to_be_bytes()[..], &[0, 0, 0, 2, 0, 0, 0, 1], &[0; 8]].concat();
     client.silence(&short);
     assert_eq!(one.drops(Protocol::Udp, DropReason::BadConnectionId), 1);
     assert_eq!(
@@ -390,7 +390,27 @@ fn scrapes_are_cut_at_max_scrape_infohashes() {
     assert_eq!(client.scrape(&hashes[..4]).len(), 4);
 }
 
-/// A tracker on the wildcard addresses.
+/// An attacker who forges the address of one tracker must not set two trackers
+/// on each other: what one says to strangers the other does not answer, whatever
+/// text it puts into its errors.
+#[test]
+fn answers_are_not_answered() {
+    let server = Server::start(&config(1));
+    for family in FAMILIES {
+        let mut client = Udp::new(server.udp(family));
+        let connected = client.call(&hex("0000041727101980 00000000 0a0b0c0d"));
+        client.silence(&connected);
+        let refused = client.call(&Announce::leecher(hash(1), 6881).packet(1, 2));
+        assert_eq!(word(&refused, 0), 3);
+        client.silence(&refused);
+        for bytes in 8..200 {
+            let text = "Connection ID missmatch. ".bytes().cycle().take(bytes);
+            let error: Vec<u8> = hex("00000003 0a0b0c0d").into_iter().chain(text).collect();
+            client.silence(&error);
+        }
+    }
+}
+
 /// A socket with a dense stream is taken out of the epoll, and must be back in
 /// it when the stream ends.
 #[test]
@@ -416,6 +436,7 @@ fn a_socket_answers_after_a_stream_has_ended_on_it() {
     }
 }
 
+/// A tracker on the wildcard addresses.
 fn wildcard(shards: usize) -> Server {
     Server::with(shards, |udp, _| {
         udp.addr = vec![

@@ -7,18 +7,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::compare::CompareArgs;
 use crate::config::{Pace, RunConfig, Target};
 use crate::http::MAX_CONNECTIONS;
 use crate::packet::MAX_SCRAPE_HASHES;
-use crate::workload::{FillShape, Skew, Workload, info_hash};
+use crate::skew::Skew;
+use crate::workload::{FillShape, Workload, info_hash};
 use crate::{compare, echo, run};
 
 /// Source addresses used on loopback unless told otherwise: flows spread over
 /// the workers of a tracker, and runs of packets stay long.
 const LOOPBACK_SOURCES: u16 = 8;
+
+/// Requests in flight, and connections, unless told otherwise.
+const WINDOW: usize = 128;
+const CONNECTIONS: usize = 64;
 
 /// Measures a BitTorrent tracker.
 #[derive(Debug, Parser)]
@@ -77,14 +82,9 @@ pub struct RunArgs {
     /// Processors to pin the threads to, in turn: 1,2,3.
     #[arg(long, value_delimiter = ',', help_heading = "Load")]
     cpus: Vec<usize>,
-    /// Closed loop: requests in flight per thread (UDP).
-    #[arg(
-        long,
-        default_value_t = 128,
-        conflicts_with = "rate",
-        help_heading = "Load"
-    )]
-    window: usize,
+    /// UDP, closed loop: requests in flight per thread (default 128).
+    #[arg(long, conflicts_with = "rate", help_heading = "Load")]
+    window: Option<usize>,
     /// Open loop: requests per second of all threads together; latency counts
     /// from when a request should have been sent.
     #[arg(long, help_heading = "Load")]
@@ -101,13 +101,16 @@ pub struct RunArgs {
     /// Greatest percentage of failed requests in a valid run.
     #[arg(long, default_value_t = 1.0, help_heading = "Load")]
     max_loss: f64,
-    /// HTTP connections per thread.
-    #[arg(long, default_value_t = 64, help_heading = "Load")]
-    connections: usize,
+    /// HTTP: connections per thread, each with one request at a time (default
+    /// 64).
+    #[arg(long, help_heading = "Load")]
+    connections: Option<usize>,
     /// HTTP: one connection per request.
     #[arg(long, help_heading = "Load")]
     no_keep_alive: bool,
-    /// UDP: do not use segmentation offload (UDP_SEGMENT).
+    /// UDP: do not use segmentation offload (UDP_SEGMENT). With it, runs of
+    /// packets arrive together on loopback, at one socket of the tracker: cheap
+    /// to send, but not how a tracker that steers by info hash is really asked.
     #[arg(long, help_heading = "Load")]
     no_segmentation: bool,
     /// Number of source addresses: 127.0.0.2 and so on (default 8) for an IPv4
@@ -167,9 +170,10 @@ pub struct RunArgs {
     /// Announce exactly N distinct peers once each, again until answered.
     #[arg(long, value_name = "N", help_heading = "Fill")]
     fill: Option<u64>,
-    /// How a fill spreads its peers over --info-hashes swarms.
-    #[arg(long, value_enum, default_value_t = Shape::Uniform, help_heading = "Fill")]
-    fill_shape: Shape,
+    /// How a fill spreads its peers over --info-hashes swarms: one-each (by
+    /// turns), or as --skew says it.
+    #[arg(long, default_value = "uniform", value_parser = parse_shape, help_heading = "Fill")]
+    fill_shape: FillShape,
     /// Announce the peers that a fill of --peers peers with --skew put in
     /// before (same seed, sources and info hashes) instead of others.
     #[arg(long, conflicts_with = "fill", help_heading = "Fill")]
@@ -191,13 +195,6 @@ pub struct RunArgs {
     /// Report the resident memory of this process at the end.
     #[arg(long, value_name = "PID", help_heading = "Report")]
     rss_of: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Shape {
-    OneEach,
-    Uniform,
-    Cubic,
 }
 
 /// Runs the command of this process.
@@ -279,28 +276,30 @@ impl RunArgs {
                 "{ip} is not a loopback address; add --allow-remote if the tracker there is yours to load"
             ));
         }
+        self.check_places(&target)?;
+        let window = self.window.unwrap_or(WINDOW);
+        let connections = self.connections.unwrap_or(CONNECTIONS);
         let mut sources = self.source_list(ip)?;
-        if matches!(target, Target::Http { .. }) && self.connections < sources.len() {
+        if matches!(target, Target::Http { .. }) && connections < sources.len() {
             if self.sources.is_some() || !self.source_addresses.is_empty() {
                 return Err(format!(
-                    "--connections {} is less than one per source address ({})",
-                    self.connections,
+                    "--connections {connections} is less than one per source address ({})",
                     sources.len()
                 ));
             }
-            sources.truncate(self.connections.max(1));
+            sources.truncate(connections.max(1));
         }
         let at_least_one = |name: &str, value: u64| match value {
             0 => Err(format!("{name} must be at least 1")),
             _ => Ok(()),
         };
         at_least_one("--threads", self.threads as u64)?;
-        at_least_one("--window", self.window as u64)?;
-        at_least_one("--connections", self.connections as u64)?;
+        at_least_one("--window", window as u64)?;
+        at_least_one("--connections", connections as u64)?;
         at_least_one("--info-hashes", u64::from(self.info_hashes))?;
         at_least_one("--fill", self.fill.unwrap_or(1))?;
-        if self.window > 1 << 20 {
-            return Err(format!("--window {} is more than 1048576", self.window));
+        if window > 1 << 20 {
+            return Err(format!("--window {window} is more than 1048576"));
         }
         if self.fill.is_none() && self.peers < sources.len() as u64 {
             return Err(format!(
@@ -309,8 +308,17 @@ impl RunArgs {
                 sources.len()
             ));
         }
-        if self.numwant > 10_000 {
-            return Err(format!("--numwant {} is more than 10000", self.numwant));
+        if !(-1..=10_000).contains(&self.numwant) {
+            return Err(format!(
+                "--numwant {} is not between -1 and 10000",
+                self.numwant
+            ));
+        }
+        if !(1..=60_000).contains(&self.timeout) {
+            return Err(format!(
+                "--timeout {} is not between 1 and 60000 milliseconds",
+                self.timeout
+            ));
         }
         if !(1..=MAX_SCRAPE_HASHES).contains(&self.scrape_hashes) {
             return Err(format!(
@@ -318,17 +326,13 @@ impl RunArgs {
                 self.scrape_hashes
             ));
         }
-        if self.connections > MAX_CONNECTIONS {
+        if connections > MAX_CONNECTIONS {
             return Err(format!(
-                "--connections {} is more than {MAX_CONNECTIONS}",
-                self.connections
+                "--connections {connections} is more than {MAX_CONNECTIONS}"
             ));
         }
-        if matches!(target, Target::Http { .. }) && self.connects > 0.0 {
-            return Err("--connects is for udp:// targets; HTTP has no such request".into());
-        }
         let pace = match self.rate {
-            None => Pace::Window(self.window),
+            None => Pace::Window(window),
             Some(rate) if rate > 0.0 && rate <= 1e9 => Pace::Rate(rate),
             Some(rate) => {
                 return Err(format!(
@@ -343,19 +347,57 @@ impl RunArgs {
             pace,
             workload: self.workload(sources.len() as u16)?,
             sources,
-            fill: self.fill.map(|_| self.fill_shape.into()),
-            numwant: self.numwant.max(-1),
+            fill: self.fill.map(|_| self.fill_shape),
+            numwant: self.numwant,
             scrape_hashes: self.scrape_hashes,
             warm_up: seconds("--warm-up", self.warm_up, 0.0)?,
             duration: seconds("--duration", self.duration, 0.001)?,
-            timeout: Duration::from_millis(self.timeout.clamp(1, 60_000)),
-            connections: self.connections,
+            timeout: Duration::from_millis(self.timeout),
+            connections,
             keep_alive: !self.no_keep_alive,
             segmentation: !self.no_segmentation,
             cpu_of: self.cpu_of,
             rss_of: self.rss_of,
             max_loss: self.max_loss / 100.0,
         })
+    }
+
+    /// Refuses arguments that would have no effect on this target or in a fill.
+    fn check_places(&self, target: &Target) -> Result<(), String> {
+        let (other, misplaced) = match target {
+            Target::Udp(_) => (
+                "http://",
+                [
+                    ("--connections", self.connections.is_some()),
+                    ("--no-keep-alive", self.no_keep_alive),
+                    ("", false),
+                ],
+            ),
+            Target::Http { .. } => (
+                "udp://",
+                [
+                    ("--window", self.window.is_some()),
+                    ("--no-segmentation", self.no_segmentation),
+                    ("--connects", self.connects > 0.0),
+                ],
+            ),
+        };
+        if let Some((name, _)) = misplaced.iter().find(|(_, given)| *given) {
+            return Err(format!("{name} is for {other} targets; leave it out here"));
+        }
+        let in_traffic = [
+            ("--connects", self.connects),
+            ("--scrapes", self.scrapes),
+            ("--started", self.started),
+            ("--completed", self.completed),
+            ("--stopped", self.stopped),
+        ];
+        match in_traffic.iter().find(|(_, share)| *share > 0.0) {
+            Some((name, _)) if self.fill.is_some() => Err(format!(
+                "{name} has no place in a fill, which announces each peer once with the event started"
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn workload(&self, sources: u16) -> Result<Workload, String> {
@@ -368,8 +410,13 @@ impl RunArgs {
                 "--started, --completed and --stopped together",
                 self.started + self.completed + self.stopped,
             ),
-            ("--max-loss / 100", self.max_loss / 100.0),
         ];
+        if !(0.0..=100.0).contains(&self.max_loss) {
+            return Err(format!(
+                "--max-loss is {}, not a percentage between 0 and 100",
+                self.max_loss
+            ));
+        }
         for (name, value) in fractions {
             if !(0.0..=1.0).contains(&value) {
                 return Err(format!("{name} is {value}, not a fraction between 0 and 1"));
@@ -430,16 +477,6 @@ impl RunArgs {
     }
 }
 
-impl From<Shape> for FillShape {
-    fn from(shape: Shape) -> FillShape {
-        match shape {
-            Shape::OneEach => FillShape::OneEach,
-            Shape::Uniform => FillShape::Drawn(Skew::Uniform),
-            Shape::Cubic => FillShape::Drawn(Skew::Cubic),
-        }
-    }
-}
-
 /// Writes the info hashes of a workload, 40 hex digits per line.
 pub fn write_info_hashes(path: &Path, seed: u64, swarms: u32) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
@@ -459,6 +496,19 @@ fn parse_target(text: &str) -> Result<Target, String> {
     let (scheme, rest) = text.split_once("://").ok_or_else(|| {
         format!("target {text:?} has no scheme; write udp://{text} or http://{text}/announce")
     })?;
+    match scheme {
+        "udp" | "http" => {}
+        "https" => {
+            return Err(format!(
+                "target {text:?}: https:// is not measured, because the encryption would be; give the tracker's http:// address"
+            ));
+        }
+        _ => {
+            return Err(format!(
+                "target {text:?}: only udp:// and http:// can be measured"
+            ));
+        }
+    }
     let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
@@ -476,20 +526,26 @@ fn parse_target(text: &str) -> Result<Target, String> {
         })?
         .next()
         .ok_or_else(|| format!("target {text:?}: the name has no address"))?;
-    match scheme {
-        "udp" => Ok(Target::Udp(address)),
-        "http" => Ok(Target::Http {
-            address,
-            host: host.to_string(),
-            path: if path.is_empty() || path == "/" {
-                "/announce".into()
-            } else {
-                path.into()
-            },
-        }),
-        _ => Err(format!(
-            "target {text:?}: only udp:// and http:// can be measured"
-        )),
+    if scheme == "udp" {
+        return Ok(Target::Udp(address));
+    }
+    let path = match path {
+        "" | "/" => "/announce",
+        path => path,
+    };
+    Ok(Target::Http {
+        address,
+        host: host.to_string(),
+        path: path.to_string(),
+    })
+}
+
+fn parse_shape(text: &str) -> Result<FillShape, String> {
+    match text {
+        "one-each" => Ok(FillShape::OneEach),
+        skew => parse_skew(skew)
+            .map(FillShape::Drawn)
+            .map_err(|error| format!("write one-each; or as --skew: {error}")),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Opens the UDP sockets and obtains their connection ids before the run, so
-//! that a tracker that is not there is told at once and in plain words.
+//! Opens sockets, and tries the tracker before the run, so that one that is not
+//! there is told at once and in plain words.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,6 +18,12 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// How long one connect is waited for before it is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
+/// How long a TCP connection is waited for.
+const TCP_PATIENCE: Duration = Duration::from_secs(3);
+
+const UDP: &str = "UDP";
+const TCP: &str = "TCP";
+
 /// A connected socket with a connection id.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -27,18 +33,18 @@ pub struct Endpoint {
     pub connection_id: u64,
 }
 
-/// Why there is no endpoint.
+/// Why the tracker cannot be asked.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The source address cannot be used.
     Bind(IpAddr, io::Error),
     /// The socket could not be made or connected.
-    Socket(SocketAddr, io::Error),
+    Socket(&'static str, SocketAddr, io::Error),
     /// The host answered that nothing listens on the port.
-    NothingListens(SocketAddr),
-    /// No answer to connects.
+    NothingListens(&'static str, SocketAddr),
+    /// No answer to connects (UDP).
     NoAnswer(SocketAddr, Duration),
-    /// The tracker answered with an error.
+    /// The tracker answered with an error (UDP).
     Refused(SocketAddr, String),
 }
 
@@ -49,12 +55,12 @@ impl fmt::Display for ConnectError {
                 f,
                 "cannot send from {ip}: {error}; give addresses of this host with --source-addresses, or fewer --sources"
             ),
-            ConnectError::Socket(to, error) => {
-                write!(f, "cannot open a UDP socket to {to}: {error}")
+            ConnectError::Socket(transport, to, error) => {
+                write!(f, "cannot connect to {transport} {to}: {error}")
             }
-            ConnectError::NothingListens(to) => write!(
+            ConnectError::NothingListens(transport, to) => write!(
                 f,
-                "nothing listens on UDP {to} (port unreachable); start the tracker or check address and port"
+                "nothing listens on {transport} {to} (refused); start the tracker or check address and port"
             ),
             ConnectError::NoAnswer(to, waited) => write!(
                 f,
@@ -70,7 +76,7 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// One endpoint per source address, all connected within `patience`.
+/// One UDP endpoint per source address, all connected within `patience`.
 pub fn endpoints(
     target: SocketAddr,
     sources: &[Option<IpAddr>],
@@ -81,11 +87,11 @@ pub fn endpoints(
         .iter()
         .enumerate()
         .map(|(index, source)| {
-            let socket = open(target, *source)?;
+            let socket = open_udp(target, *source)?;
             let connection_id = obtain(&socket, target, patience, mix(seed, index as u64) as u32)?;
             socket
                 .set_nonblocking(true)
-                .map_err(|error| ConnectError::Socket(target, error))?;
+                .map_err(|error| ConnectError::Socket(UDP, target, error))?;
             Ok(Endpoint {
                 socket,
                 connection_id,
@@ -94,22 +100,62 @@ pub fn endpoints(
         .collect()
 }
 
-fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, ConnectError> {
-    let failed = |error| ConnectError::Socket(target, error);
-    let socket = Socket::new(
-        Domain::for_address(target),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )
-    .map_err(failed)?;
-    if let Some(ip) = source {
-        socket
-            .bind(&SocketAddr::new(ip, 0).into())
-            .map_err(|error| ConnectError::Bind(ip, error))?;
+/// Tries one TCP connection per source address.
+pub fn try_tcp(target: SocketAddr, sources: &[Option<IpAddr>]) -> Result<(), ConnectError> {
+    for source in sources {
+        let socket = open_tcp(target, *source)?;
+        match socket.connect_timeout(&target.into(), TCP_PATIENCE) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(ConnectError::NothingListens(TCP, target));
+            }
+            Err(error) => return Err(ConnectError::Socket(TCP, target, error)),
+        }
     }
+    Ok(())
+}
+
+/// Begins a TCP connection that does not block.
+pub fn begin_tcp(target: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = open_tcp(target, source).map_err(|error| match error {
+        ConnectError::Bind(_, error) | ConnectError::Socket(_, _, error) => error,
+        _ => io::ErrorKind::ConnectionRefused.into(),
+    })?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+fn open_tcp(target: SocketAddr, source: Option<IpAddr>) -> Result<Socket, ConnectError> {
+    let domain = Domain::for_address(target);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
+        .map_err(|error| ConnectError::Socket(TCP, target, error))?;
+    if source.is_some() {
+        // Only a convenience where it is not supported: fewer ports then.
+        let _ = sys::bind_address_without_port(&socket);
+    }
+    bind(&socket, source)?;
+    Ok(socket)
+}
+
+fn open_udp(target: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, ConnectError> {
+    let failed = |error| ConnectError::Socket(UDP, target, error);
+    let domain = Domain::for_address(target);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(failed)?;
+    bind(&socket, source)?;
     socket.connect(&target.into()).map_err(failed)?;
     sys::grow_receive_buffer(&socket, RECEIVE_BUFFER);
     Ok(socket.into())
+}
+
+fn bind(socket: &Socket, source: Option<IpAddr>) -> Result<(), ConnectError> {
+    let Some(ip) = source else { return Ok(()) };
+    socket
+        .bind(&SocketAddr::new(ip, 0).into())
+        .map_err(|error| ConnectError::Bind(ip, error))
 }
 
 fn obtain(
@@ -118,7 +164,7 @@ fn obtain(
     patience: Duration,
     first_id: u32,
 ) -> Result<u64, ConnectError> {
-    let failed = |error| ConnectError::Socket(target, error);
+    let failed = |error| ConnectError::Socket(UDP, target, error);
     socket.set_read_timeout(Some(RETRY_AFTER)).map_err(failed)?;
     let start = Instant::now();
     let mut id = first_id;
@@ -139,7 +185,7 @@ fn obtain(
                 _ => {}
             },
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Err(ConnectError::NothingListens(target));
+                return Err(ConnectError::NothingListens(UDP, target));
             }
             Err(error)
                 if matches!(

@@ -1,95 +1,35 @@
-//! One thread's HTTP load: many connections on one epoll instance, one request
-//! at a time on each, either many per connection or one.
+//! One thread's HTTP load, a [`Load`]: many connections on one epoll instance,
+//! one request at a time on each, either many per connection or one.
 //!
-//! Like the UDP loop it never sleeps. A fixed rate that finds all connections
-//! busy lets its requests wait here, and their latency counts from when they
-//! should have been sent.
+//! A fixed rate that finds all connections busy lets its requests wait in the
+//! schedule, and their latency counts from when they should have been sent.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::config::{Pace, RunConfig, Target};
-use crate::http_message::{self, Progress as Reading, RequestStyle, Verdict};
+use crate::account::{Account, Verdict};
+use crate::config::{RunConfig, Target};
+use crate::connect;
+use crate::drive::Load;
+use crate::http_message::{self, Progress, RequestStyle};
 use crate::inflight::Entry;
-use crate::pace::{Progress, Timeline, nanoseconds};
-use crate::schedule::Schedule;
-use crate::source::{FILL_PATIENCE, Source};
-use crate::stats::Stats;
-use crate::sys::{self, Epoll};
+use crate::pace::{Timeline, nanoseconds};
+use crate::sys::Epoll;
 use crate::workload::{Kind, SwarmTooBig};
-
-/// How long the tracker is waited for before a run.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pause before a failed connection is tried again.
 const RETRY_AFTER: u64 = 100_000_000;
 
-/// How often connections are looked at for timeouts, and totals published.
+/// How often connections are looked at for timeouts.
 const LOOK_EVERY: u64 = 10_000_000;
 
-/// Requests of a fixed rate that may wait for a connection; later ones count
-/// as not sent.
-const MAX_BACKLOG: usize = 1 << 20;
+/// The deadline of a connection that waits for nothing.
+const NEVER: u64 = u64::MAX;
 
 /// Most connections per thread.
 pub const MAX_CONNECTIONS: usize = 50_000;
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum HttpError {
-    /// The source address cannot be used.
-    Bind(IpAddr, io::Error),
-    /// The host refused the connection.
-    NothingListens(SocketAddr),
-    /// The connection failed otherwise.
-    Connect(SocketAddr, io::Error),
-}
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HttpError::Bind(ip, error) => write!(
-                f,
-                "cannot connect from {ip}: {error}; give addresses of this host with --source-addresses, or fewer --sources"
-            ),
-            HttpError::NothingListens(to) => write!(
-                f,
-                "nothing listens on TCP {to} (connection refused); start the tracker or check address and port"
-            ),
-            HttpError::Connect(to, error) => write!(f, "cannot connect to TCP {to}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for HttpError {}
-
-/// Proof that the tracker takes connections from every source address.
-pub struct Prepared(());
-
-impl Prepared {
-    /// Tries one connection per source address.
-    pub fn new(config: &RunConfig) -> Result<Prepared, HttpError> {
-        let target = config.target.address();
-        for source in &config.sources {
-            let socket = open(target, *source)?;
-            match socket.connect_timeout(&target.into(), CONNECT_TIMEOUT) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    return Err(HttpError::NothingListens(target));
-                }
-                Err(error) => return Err(HttpError::Connect(target, error)),
-            }
-        }
-        Ok(Prepared(()))
-    }
-}
 
 /// One thread's connections and counts.
 pub struct HttpLoad<'a> {
@@ -98,13 +38,10 @@ pub struct HttpLoad<'a> {
     style: RequestStyle,
     connections: Vec<Connection>,
     /// Connections without a request.
-    idle: Vec<usize>,
-    source: Source,
-    schedule: Option<Schedule>,
-    /// When requests were due that found no connection.
-    backlog: VecDeque<u64>,
-    stats: Stats,
-    totals: [u64; 3],
+    idle: VecDeque<usize>,
+    epoll: Epoll,
+    account: Account,
+    look_at: u64,
 }
 
 struct Connection {
@@ -124,7 +61,7 @@ struct Connection {
 
 impl<'a> HttpLoad<'a> {
     /// Opens its connections when they are needed.
-    pub fn new(config: &'a RunConfig, _prepared: Prepared, thread: usize) -> HttpLoad<'a> {
+    pub fn new(config: &'a RunConfig, thread: usize) -> io::Result<HttpLoad<'a>> {
         let (host, path) = match &config.target {
             Target::Http { host, path, .. } => (host.as_str(), path.as_str()),
             Target::Udp(_) => ("", ""),
@@ -137,13 +74,13 @@ impl<'a> HttpLoad<'a> {
             request: None,
             closing: false,
             retry_at: 0,
-            deadline: u64::MAX,
+            deadline: NEVER,
             out: Vec::with_capacity(512),
             sent: 0,
             input: vec![0; 4096],
             received: 0,
         };
-        HttpLoad {
+        Ok(HttpLoad {
             target: config.target.address(),
             style: RequestStyle::new(
                 host,
@@ -156,154 +93,103 @@ impl<'a> HttpLoad<'a> {
             ),
             connections: (0..config.connections).map(connection).collect(),
             idle: (0..config.connections).rev().collect(),
-            source: Source::new(config, thread),
-            schedule: match config.pace {
-                Pace::Window(_) => None,
-                Pace::Rate(rate) => Some(Schedule::new(rate, thread, config.threads)),
-            },
-            backlog: VecDeque::with_capacity(1024),
-            stats: Stats::new(),
-            totals: [0; 3],
+            epoll: Epoll::new(1024)?,
+            account: Account::new(config, thread),
+            look_at: 0,
             config,
+        })
+    }
+}
+
+impl Load for HttpLoad<'_> {
+    fn account(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    fn in_flight(&self) -> usize {
+        self.connections.len() - self.idle.len()
+    }
+
+    fn receive(&mut self, timeline: &Timeline) -> usize {
+        let events = self.epoll.wait(0).unwrap_or(0);
+        for event in 0..events {
+            let (_, token) = self.epoll.event(event);
+            self.advance(token as usize, timeline);
+        }
+        events
+    }
+
+    fn expire(&mut self, now: u64) {
+        if now >= self.look_at {
+            self.look_at = now + LOOK_EVERY;
+            self.give_up(now);
         }
     }
 
-    /// Runs until the timeline's end, or the end of the fill, and then until
-    /// every request is answered or lost. Also returns when the last reply came.
-    pub fn run(
-        mut self,
-        timeline: &Timeline,
-        progress: &Progress,
-    ) -> Result<(Stats, u64), SwarmTooBig> {
-        let Ok(mut epoll) = Epoll::new(1024) else {
-            self.stats.broken_connections += 1;
-            return Ok((self.stats, 0));
-        };
-        if let Some(schedule) = &mut self.schedule {
-            schedule.end_at(timeline.end);
-        }
-        let last_chance = timeline
-            .end
-            .saturating_add(nanoseconds(self.config.timeout));
-        let mut look_at = 0;
-        let mut last_reply = 0;
-        let mut turn_began = 0;
-        loop {
-            let events = epoll.wait(0).unwrap_or(0);
-            for event in 0..events {
-                let (_, token) = epoll.event(event);
-                self.advance(token as usize, timeline);
-            }
-            let now = timeline.now();
-            if events > 0 {
-                last_reply = now;
-            }
-            // What waits at the end still gets its chance, but not for ever.
-            let open = match &self.schedule {
-                None => now < timeline.end,
-                Some(schedule) => {
-                    !schedule.is_over() || (!self.backlog.is_empty() && now < last_chance)
-                }
-            };
-            let stalled = self.source.is_fill() && now - last_reply > FILL_PATIENCE;
-            self.stats.stalled |= stalled;
-            let sending = open && !stalled && !progress.stop.load(Ordering::Relaxed);
-            let dispatched = if sending {
-                self.dispatch(now, timeline, &epoll)?
-            } else {
-                0
-            };
-            if now >= look_at {
-                look_at = now + LOOK_EVERY;
-                self.expire(now);
-                let [replies, lost, errors] = self.totals;
-                progress.publish(replies, lost, errors);
-            }
-            let at_rest = self.connections.len() == self.idle.len();
-            if at_rest && (!sending || self.source.is_exhausted()) {
-                let never_sent = self
-                    .backlog
-                    .iter()
-                    .filter(|due| timeline.measures(**due))
-                    .count();
-                self.stats.unsent += never_sent as u64;
-                let [replies, lost, errors] = self.totals;
-                progress.publish(replies, lost, errors);
-                return Ok((self.stats, last_reply));
-            }
-            if events + dispatched == 0 && timeline.measures(now) {
-                self.stats.idle_nanoseconds += now - turn_began;
-            }
-            turn_began = now;
-        }
-    }
-
-    /// Gives requests to idle connections; returns how many.
-    fn dispatch(
-        &mut self,
-        now: u64,
-        timeline: &Timeline,
-        epoll: &Epoll,
-    ) -> Result<usize, SwarmTooBig> {
-        if let Some(schedule) = &mut self.schedule {
-            while let Some(due) = schedule.take_due(now) {
-                if self.backlog.len() < MAX_BACKLOG {
-                    self.backlog.push_back(due);
-                } else if timeline.measures(due) {
-                    self.stats.unsent += 1;
-                }
-            }
-        }
-        let mut dispatched = 0;
+    fn send(&mut self, now: u64, timeline: &Timeline) -> Result<usize, SwarmTooBig> {
+        let mut sent = 0;
         // One look at each connection that is idle now.
         for _ in 0..self.idle.len() {
-            if self.source.is_exhausted() || (self.schedule.is_some() && self.backlog.is_empty()) {
+            if self.account.source.is_exhausted() {
                 break;
             }
-            let Some(index) = self.idle.pop() else { break };
-            let source = self.connections[index].source;
-            let next = match self.connections[index].retry_at > now {
+            // The window is as many as there are connections.
+            let Some(intended) = self.account.gate.due(now, 0) else {
+                break;
+            };
+            let Some(index) = self.idle.pop_back() else {
+                break;
+            };
+            let connection = &self.connections[index];
+            let next = match connection.retry_at > now {
                 true => None,
-                false => self.source.next_from(source)?,
+                false => self.account.source.next_from(connection.source)?,
             };
             let Some((request, attempts)) = next else {
                 // To the other end, so that the next one gets its turn.
-                self.idle.insert(0, index);
+                self.idle.push_front(index);
                 continue;
             };
-            let intended = match self.schedule {
-                Some(_) => self.backlog.pop_front().unwrap_or(now),
-                None => now,
-            };
-            let measured = timeline.measures(intended);
-            if measured {
-                self.stats.sent[request.kind as usize] += 1;
-            }
-            let connection = &mut self.connections[index];
-            connection.request = Some(Entry {
+            self.account.gate.advance();
+            let entry = Entry {
                 request,
                 intended,
                 sent: now,
-                measured,
+                measured: timeline.measures(intended),
                 attempts,
-            });
-            connection.deadline = now + nanoseconds(self.config.timeout);
-            self.style.write(&request, &mut connection.out);
-            connection.sent = 0;
-            dispatched += 1;
-            if connection.stream.is_none() {
-                let source = self.config.sources[usize::from(source)];
-                match connect(self.target, source, epoll, index) {
-                    Ok(stream) => self.connections[index].stream = Some(stream),
-                    Err(_) => {
-                        self.break_off(index, now, false);
-                        continue;
-                    }
-                }
-            }
-            self.advance(index, timeline);
+            };
+            self.begin(index, entry, timeline);
+            sent += 1;
         }
-        Ok(dispatched)
+        Ok(sent)
+    }
+
+    fn abandon(&mut self) {
+        self.give_up(NEVER - 1);
+    }
+
+    fn gathers(&self, _received: usize, _in_flight: usize) -> bool {
+        false
+    }
+}
+
+impl HttpLoad<'_> {
+    /// Gives a request to a connection without one.
+    fn begin(&mut self, index: usize, entry: Entry, timeline: &Timeline) {
+        self.account.sent(&entry);
+        let connection = &mut self.connections[index];
+        self.style.write(&entry.request, &mut connection.out);
+        connection.sent = 0;
+        connection.request = Some(entry);
+        connection.deadline = entry.sent + nanoseconds(self.config.timeout);
+        if connection.stream.is_none() {
+            let source = self.config.sources[usize::from(connection.source)];
+            match connect(self.target, source, &self.epoll, index) {
+                Ok(stream) => connection.stream = Some(stream),
+                Err(_) => return self.break_off(index, entry.sent, false),
+            }
+        }
+        self.advance(index, timeline);
     }
 
     /// Writes and reads as much as the connection allows.
@@ -346,18 +232,23 @@ impl<'a> HttpLoad<'a> {
             return;
         }
         let now = timeline.now();
-        let (outcome, closes, len) =
+        let (verdict, closes, len) =
             match http_message::read_reply(&connection.input[..connection.received], ended) {
-                Reading::Partial => return,
-                Reading::Malformed(_) if connection.received == 0 => {
+                Progress::Partial => return,
+                Progress::Malformed(_) if connection.received == 0 => {
                     return self.break_off(index, now, false);
                 }
-                Reading::Malformed(why) => (Verdict::Bad(why), true, connection.received),
-                Reading::Complete(reply) => {
+                Progress::Malformed(why) => (Verdict::Bad(why), true, connection.received),
+                Progress::Complete(reply) => {
                     let kind = connection
                         .request
                         .map_or(Kind::Announce, |entry| entry.request.kind);
-                    let verdict = http_message::judge(&reply, kind, self.config.numwant);
+                    let verdict = http_message::judge(
+                        &reply,
+                        kind,
+                        self.config.numwant,
+                        self.config.scrape_hashes,
+                    );
                     let verdict = match verdict {
                         Verdict::Good { .. } if reply.len < connection.received => {
                             Verdict::Bad("(bytes after the end of the reply)")
@@ -370,49 +261,19 @@ impl<'a> HttpLoad<'a> {
         let Some(entry) = connection.request.take() else {
             return;
         };
-        self.totals[0] += 1;
-        if timeline.measures(now) {
-            self.stats.replies_in_interval += 1;
-            self.stats.reply_bytes += len as u64;
-        }
-        let refused = match outcome {
-            Verdict::Good { peers } => {
-                if entry.measured {
-                    self.stats.peers += peers as u64;
-                    self.stats
-                        .answered(entry.request.kind, now - entry.intended.min(now));
-                }
-                false
-            }
-            Verdict::Failure(reason) => {
-                if entry.measured {
-                    self.stats.error_replies += 1;
-                    self.stats.texts.count(reason);
-                }
-                true
-            }
-            Verdict::Bad(why) => {
-                if entry.measured {
-                    self.stats.bad_replies += 1;
-                    self.stats.texts.count(why.as_bytes());
-                }
-                true
-            }
-        };
+        self.account.arrived(len, now, timeline);
+        self.account.answered(&entry, &verdict, now);
+        let connection = &mut self.connections[index];
         connection.received = 0;
-        if refused {
-            self.totals[2] += 1;
-            self.fail(entry, true);
-        }
         if ended {
             self.close(index);
         } else if closes || !self.config.keep_alive {
             // The server closes; whoever closes first keeps the port busy.
-            self.connections[index].closing = true;
-            self.connections[index].deadline = now + nanoseconds(self.config.timeout);
+            connection.closing = true;
+            connection.deadline = now + nanoseconds(self.config.timeout);
         } else {
-            self.connections[index].deadline = u64::MAX;
-            self.idle.push(index);
+            connection.deadline = NEVER;
+            self.idle.push_back(index);
         }
     }
 
@@ -421,11 +282,11 @@ impl<'a> HttpLoad<'a> {
         let connection = &mut self.connections[index];
         connection.stream = None;
         connection.received = 0;
-        connection.deadline = u64::MAX;
+        connection.deadline = NEVER;
         // One that was idle is on the list already.
         if connection.closing || !self.idle.contains(&index) {
             connection.closing = false;
-            self.idle.push(index);
+            self.idle.push_back(index);
         }
     }
 
@@ -433,32 +294,18 @@ impl<'a> HttpLoad<'a> {
     fn break_off(&mut self, index: usize, now: u64, timed_out: bool) {
         let connection = &mut self.connections[index];
         if !timed_out {
-            self.stats.broken_connections += 1;
+            self.account.stats.broken_connections += 1;
             connection.retry_at = now + RETRY_AFTER;
         }
         connection.closing = true;
         if let Some(entry) = connection.request.take() {
-            self.totals[1] += 1;
-            if entry.measured {
-                self.stats.lost += 1;
-            }
-            self.fail(entry, false);
+            self.account.lost(&entry);
         }
         self.close(index);
     }
 
-    fn fail(&mut self, entry: Entry, refused: bool) {
-        if !self.source.is_fill() {
-            return;
-        }
-        if self.source.failed(entry.request, entry.attempts, refused) {
-            self.stats.retransmitted += 1;
-        } else {
-            self.stats.rejected += 1;
-        }
-    }
-
-    fn expire(&mut self, now: u64) {
+    /// Breaks off what should have ended by `now`.
+    fn give_up(&mut self, now: u64) {
         for index in 0..self.connections.len() {
             if self.connections[index].deadline <= now {
                 self.break_off(index, now, true);
@@ -467,44 +314,16 @@ impl<'a> HttpLoad<'a> {
     }
 }
 
-fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<Socket, HttpError> {
-    let failed = |error| HttpError::Connect(target, error);
-    let socket = Socket::new(
-        Domain::for_address(target),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )
-    .map_err(failed)?;
-    if let Some(ip) = source {
-        // Only a convenience where it is not supported: fewer ports then.
-        let _ = sys::bind_address_without_port(&socket);
-        socket
-            .bind(&SocketAddr::new(ip, 0).into())
-            .map_err(|error| HttpError::Bind(ip, error))?;
-    }
-    Ok(socket)
-}
-
 fn connect(
     target: SocketAddr,
     source: Option<IpAddr>,
     epoll: &Epoll,
     index: usize,
 ) -> io::Result<TcpStream> {
-    let socket = open(target, source).map_err(|error| match error {
-        HttpError::Bind(_, error) | HttpError::Connect(_, error) => error,
-        HttpError::NothingListens(_) => io::ErrorKind::ConnectionRefused.into(),
-    })?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    match socket.connect(&target.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
+    let stream = connect::begin_tcp(target, source)?;
     let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-    epoll.add(socket.as_raw_fd(), events, index as u64)?;
-    Ok(socket.into())
+    epoll.add(stream.as_raw_fd(), events, index as u64)?;
+    Ok(stream)
 }
 
 /// Whether the operation may succeed later: the socket is busy or not yet

@@ -1,8 +1,8 @@
 //! HTTP messages of a tracker: requests written into a reused buffer, replies
 //! read from one (BEP 3, BEP 23, RFC 9112 as far as trackers use it).
 
+use crate::account::Verdict;
 use crate::bencode;
-use crate::random::mix;
 use crate::workload::{Event, Kind, Request, info_hash};
 
 /// What all requests of a run share.
@@ -58,14 +58,13 @@ impl RequestStyle {
         out.clear();
         if request.kind == Kind::Scrape {
             out.extend_from_slice(&self.scrape);
-            for n in 0..self.scrape_hashes as u64 {
-                let swarm = (u64::from(request.swarm) + n) % u64::from(self.swarms);
+            for n in 0..self.scrape_hashes {
                 out.extend_from_slice(if n == 0 {
                     b"info_hash="
                 } else {
                     b"&info_hash="
                 });
-                percent(&info_hash(self.seed, swarm as u32), out);
+                percent(&request.scraped(n, self.seed, self.swarms), out);
             }
         } else {
             self.write_announce(request, out);
@@ -78,16 +77,17 @@ impl RequestStyle {
         out.extend_from_slice(b"info_hash=");
         percent(&info_hash(self.seed, request.swarm), out);
         out.extend_from_slice(b"&peer_id=-KL0100-");
-        let identity = u64::from(request.source) << 48
-            | u64::from(request.port) << 32
-            | u64::from(request.swarm);
-        let peer = mix(self.seed, identity);
+        let peer = request.peer(self.seed);
         for digit in 0..12 {
             out.push(HEX[(peer >> (4 * digit)) as usize & 15]);
         }
         out.extend_from_slice(b"&port=");
         number(u64::from(request.port), out);
-        let left: &[u8] = if request.seeder { b"0" } else { b"1073741824" };
+        let left: &[u8] = if request.has_all() {
+            b"0"
+        } else {
+            b"1073741824"
+        };
         out.extend_from_slice(b"&uploaded=0&downloaded=0&left=");
         out.extend_from_slice(left);
         if self.numwant >= 0 {
@@ -188,22 +188,9 @@ pub fn read_reply(bytes: &[u8], ended: bool) -> Progress<'_> {
     }
 }
 
-/// What a reply means for the request it answers.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Verdict<'a> {
-    /// As asked for, with so many peers.
-    Good {
-        /// Peers handed out.
-        peers: usize,
-    },
-    /// The tracker's `failure reason`.
-    Failure(&'a [u8]),
-    /// No valid answer, and why.
-    Bad(&'static str),
-}
-
-/// Judges a reply to a request of `kind`.
-pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32) -> Verdict<'a> {
+/// Judges a reply to a request of `kind`. A scrape may be told less than it
+/// asked for: trackers leave out what they do not know.
+pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32, scrape_hashes: usize) -> Verdict<'a> {
     let Some(body) = bencode::read_body(reply.body) else {
         return Verdict::Bad(match reply.status {
             200 => "(body is no bencoded dictionary)",
@@ -217,14 +204,14 @@ pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32) -> Verdict<'a> {
         return Verdict::Bad("(status is not 200)");
     }
     match (kind, body.peers, body.files) {
+        (Kind::Scrape, _, Some(files)) if files > scrape_hashes => {
+            Verdict::Bad("(more swarms than asked for)")
+        }
         (Kind::Scrape, _, Some(_)) => Verdict::Good { peers: 0 },
         (Kind::Scrape, _, None) => Verdict::Bad("(scrape reply without files)"),
         (_, None, _) => Verdict::Bad("(announce reply without peers)"),
         (_, Some(_), _) if !body.has_interval => Verdict::Bad("(announce reply without interval)"),
-        (_, Some(peers), _) if numwant > 0 && peers > numwant as usize => {
-            Verdict::Bad("(more peers than asked for)")
-        }
-        (_, Some(peers), _) => Verdict::Good { peers },
+        (_, Some(peers), _) => Verdict::of_peers(peers, numwant),
     }
 }
 
@@ -358,7 +345,7 @@ mod tests {
                 len: 0,
                 closes: false,
             };
-            match judge(&reply, kind, 1) {
+            match judge(&reply, kind, 1, 1) {
                 Verdict::Good { peers } => format!("good {peers}"),
                 Verdict::Failure(reason) => format!("failure {}", String::from_utf8_lossy(reason)),
                 Verdict::Bad(why) => why.to_string(),
@@ -376,6 +363,11 @@ mod tests {
             "failure no"
         );
         assert_eq!(judged(200, b"d5:filesdee", Kind::Scrape), "good 0");
+        let files = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaade20:bbbbbbbbbbbbbbbbbbbbdeee";
+        assert_eq!(
+            judged(200, files, Kind::Scrape),
+            "(more swarms than asked for)"
+        );
         assert_eq!(
             judged(200, b"d5:peers0:e", Kind::Announce),
             "(announce reply without interval)"

@@ -1,6 +1,6 @@
 //! The phases of a run on one clock, shared by all threads of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The clock of a run and where its phases begin.
@@ -41,7 +41,7 @@ pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a running thread tells the progress bar; and how it is told to stop.
+/// What a running thread tells the progress bar.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Requests ended by any kind of reply.
@@ -50,8 +50,6 @@ pub struct Progress {
     pub lost: AtomicU64,
     /// Replies that were errors or invalid.
     pub errors: AtomicU64,
-    /// Set to end the run early.
-    pub stop: AtomicBool,
 }
 
 impl Progress {

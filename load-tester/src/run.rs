@@ -1,6 +1,7 @@
 //! Runs one measurement: sockets, threads, progress, and the report.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::{Pace, RunConfig, Target};
 use crate::connect::{self, ConnectError};
-use crate::http::{self, HttpError, HttpLoad};
+use crate::drive::drive;
+use crate::http::HttpLoad;
 use crate::pace::{Progress, Timeline};
 use crate::process::{self, CpuTime};
 use crate::report::Report;
@@ -27,14 +29,14 @@ const TICK: Duration = Duration::from_millis(5);
 /// Why there is no report.
 #[derive(Debug)]
 pub enum RunError {
-    /// The UDP tracker cannot be reached.
-    Udp(ConnectError),
-    /// The HTTP tracker cannot be reached.
-    Http(HttpError),
+    /// The tracker cannot be reached.
+    Connect(ConnectError),
+    /// A thread cannot watch its connections.
+    Epoll(io::Error),
     /// The watched process cannot be read.
-    Process(u32, std::io::Error),
+    Process(u32, io::Error),
     /// A thread cannot be pinned.
-    Pin(usize, std::io::Error),
+    Pin(usize, io::Error),
     /// A fill needs more identities than there are.
     TooBig(SwarmTooBig),
 }
@@ -42,8 +44,11 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RunError::Udp(error) => error.fmt(f),
-            RunError::Http(error) => error.fmt(f),
+            RunError::Connect(error) => error.fmt(f),
+            RunError::Epoll(error) => write!(
+                f,
+                "cannot watch connections: {error}; allow more open files (ulimit -n)"
+            ),
             RunError::Process(pid, error) => {
                 write!(
                     f,
@@ -141,7 +146,7 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
 /// A thread's load before its thread exists.
 enum Prepared {
     Udp(Vec<connect::Endpoint>),
-    Http(http::Prepared),
+    Http,
 }
 
 impl Prepared {
@@ -151,11 +156,11 @@ impl Prepared {
                 let seed = config.workload.seed ^ ((thread as u64) << 32);
                 connect::endpoints(*address, &config.sources, CONNECT_PATIENCE, seed)
                     .map(Prepared::Udp)
-                    .map_err(RunError::Udp)
+                    .map_err(RunError::Connect)
             }
-            Target::Http { .. } => http::Prepared::new(config)
-                .map(Prepared::Http)
-                .map_err(RunError::Http),
+            Target::Http { address, .. } => connect::try_tcp(*address, &config.sources)
+                .map(|()| Prepared::Http)
+                .map_err(RunError::Connect),
         }
     }
 
@@ -170,14 +175,17 @@ impl Prepared {
             let cpu = config.cpus[thread % config.cpus.len()];
             sys::pin_to_cpu(cpu).map_err(|error| RunError::Pin(cpu, error))?;
         }
-        match self {
-            Prepared::Udp(endpoints) => UdpLoad::new(config, endpoints, thread)
-                .run(timeline, progress)
-                .map_err(RunError::TooBig),
-            Prepared::Http(prepared) => HttpLoad::new(config, prepared, thread)
-                .run(timeline, progress)
-                .map_err(RunError::TooBig),
-        }
+        let outcome = match self {
+            Prepared::Udp(endpoints) => {
+                let load = UdpLoad::new(config, endpoints, thread);
+                drive(load, config.timeout, timeline, progress)
+            }
+            Prepared::Http => {
+                let load = HttpLoad::new(config, thread).map_err(RunError::Epoll)?;
+                drive(load, config.timeout, timeline, progress)
+            }
+        };
+        outcome.map_err(RunError::TooBig)
     }
 }
 

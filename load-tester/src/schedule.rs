@@ -13,6 +13,8 @@ pub struct Schedule {
     /// Nanoseconds by which this thread's requests lag the first thread's.
     offset: f64,
     next: u64,
+    /// When request `next` is due, in nanoseconds since the start.
+    due: u64,
     /// Nothing is due from here on, in nanoseconds since the start.
     end: u64,
 }
@@ -20,12 +22,15 @@ pub struct Schedule {
 impl Schedule {
     /// The share of thread `thread` of `threads` in `rate` requests per second.
     pub fn new(rate: f64, thread: usize, threads: usize) -> Schedule {
-        Schedule {
+        let mut schedule = Schedule {
             rate: rate / threads as f64,
             offset: thread as f64 * 1e9 / rate,
             next: 0,
+            due: 0,
             end: u64::MAX,
-        }
+        };
+        schedule.due = schedule.due_of(0);
+        schedule
     }
 
     /// Ends the schedule: what was due before `end` stays due however late the
@@ -36,22 +41,42 @@ impl Schedule {
 
     /// Whether everything due before the end has been taken.
     pub fn is_over(&self) -> bool {
-        self.due() >= self.end
+        self.due >= self.end
     }
 
     /// When the next request is due, in nanoseconds since the start, if that
-    /// is not after `now`; moves on to the one after it.
-    pub fn take_due(&mut self, now: u64) -> Option<u64> {
-        let due = self.due();
-        if due > now || due >= self.end {
-            return None;
-        }
-        self.next += 1;
-        Some(due)
+    /// is not after `now`.
+    pub fn due(&self, now: u64) -> Option<u64> {
+        (self.due <= now && self.due < self.end).then_some(self.due)
     }
 
-    fn due(&self) -> u64 {
-        (self.offset + self.next as f64 * 1e9 / self.rate) as u64
+    /// Moves on to the next request.
+    pub fn advance(&mut self) {
+        self.next += 1;
+        self.due = self.due_of(self.next);
+    }
+
+    /// How many requests of `from` and later are still to be taken.
+    pub fn left_over(&self, from: u64) -> u64 {
+        let first = self.next.max(self.first_from(from));
+        self.first_from(self.end).saturating_sub(first)
+    }
+
+    fn due_of(&self, number: u64) -> u64 {
+        (self.offset + number as f64 * 1e9 / self.rate) as u64
+    }
+
+    /// The first request that is due at `time` or later.
+    fn first_from(&self, time: u64) -> u64 {
+        let mut number = ((time as f64 - self.offset) * self.rate / 1e9).max(0.0) as u64;
+        // The division may have missed it by one.
+        while number > 0 && self.due_of(number - 1) >= time {
+            number -= 1;
+        }
+        while self.due_of(number) < time {
+            number += 1;
+        }
+        number
     }
 }
 
@@ -59,6 +84,14 @@ impl Schedule {
 mod tests {
     use super::*;
     use crate::stats::Latencies;
+
+    impl Schedule {
+        fn take_due(&mut self, now: u64) -> Option<u64> {
+            let due = self.due(now)?;
+            self.advance();
+            Some(due)
+        }
+    }
 
     #[test]
     fn threads_share_the_rate_evenly() {
@@ -81,6 +114,25 @@ mod tests {
         let late = std::iter::from_fn(|| schedule.take_due(99_000_000)).count();
         assert_eq!(late, 9);
         assert!(schedule.is_over());
+    }
+
+    #[test]
+    fn what_is_left_over_is_what_would_still_be_taken() {
+        for (rate, thread) in [(1000.0, 0), (1000.0, 2), (777.7, 1), (3.0, 2)] {
+            for from in [0, 1, 1_000_000, 2_345_678_901, 3_000_000_000] {
+                for taken in [0, 1, 100, 5000] {
+                    let mut schedule = Schedule::new(rate, thread, 3);
+                    schedule.end_at(3_000_000_000);
+                    for _ in 0..taken {
+                        let _ = schedule.take_due(u64::MAX);
+                    }
+                    let left_over = schedule.left_over(from);
+                    let rest = std::iter::from_fn(|| schedule.take_due(u64::MAX));
+                    let rest = rest.filter(|due| *due >= from).count() as u64;
+                    assert_eq!(left_over, rest, "{rate} {thread} {from} {taken}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -152,10 +152,25 @@ impl Gate {
 
     /// When the next request should be sent, if that is not after `now` and
     /// the window has room.
-    pub fn take(&mut self, now: u64, in_flight: usize) -> Option<u64> {
+    pub fn due(&self, now: u64, in_flight: usize) -> Option<u64> {
         match self {
             Gate::Window(window) => (in_flight < *window).then_some(now),
-            Gate::Rate(schedule) => schedule.take_due(now),
+            Gate::Rate(schedule) => schedule.due(now),
+        }
+    }
+
+    /// The request that was due has been taken.
+    pub fn advance(&mut self) {
+        if let Gate::Rate(schedule) = self {
+            schedule.advance();
+        }
+    }
+
+    /// How many requests that were due at `from` or later were never taken.
+    pub fn left_over(&self, from: u64) -> u64 {
+        match self {
+            Gate::Window(_) => 0,
+            Gate::Rate(schedule) => schedule.left_over(from),
         }
     }
 }

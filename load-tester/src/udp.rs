@@ -1,24 +1,20 @@
-//! One thread's UDP load: a loop that never sleeps and never waits.
+//! One thread's UDP load, a [`Load`]: connected sockets, one per source address.
 //!
-//! Each turn takes what has arrived, gives up what is too old, and sends what
-//! the window or the rate allows. It polls instead of sleeping, because a
-//! sleeping receiver costs the *tracker* a wake-up per reply, which is not the
-//! tracker's own cost and hides differences. Requests leave in runs of equal
-//! packets per socket that the kernel takes as one message.
+//! Requests leave in runs of equal packets per socket that the kernel takes as
+//! one message.
 //!
 //! Invariant: between two turns, everything queued has been sent.
 
 use std::io;
 use std::net::UdpSocket;
-use std::sync::atomic::Ordering;
 
+use crate::account::{Account, Verdict};
 use crate::config::{Pace, RunConfig};
 use crate::connect::Endpoint;
+use crate::drive::Load;
 use crate::inflight::{Entry, InFlight, Stray};
-use crate::pace::{Progress, Timeline, nanoseconds};
+use crate::pace::{Timeline, nanoseconds};
 use crate::packet::{self, ANNOUNCE_LEN, Announce, CONNECT_LEN, Malformed, Reply};
-use crate::random::mix;
-use crate::source::{FILL_PATIENCE, Gate, Source};
 use crate::stats::Stats;
 use crate::sys::{BATCH, Receiver, Run, Sender};
 use crate::workload::{Event, Kind, Request, SwarmTooBig, info_hash};
@@ -29,28 +25,20 @@ const CONNECTION_ID_LIFETIME: u64 = 60_000_000_000;
 /// At most one renewal per socket in this time after error replies.
 const RENEWAL_PAUSE: u64 = 1_000_000_000;
 
-/// A turn that found little waits this long for more, so that packets travel
-/// in larger groups. Far below the time a full window takes.
-const GATHERING: u64 = 10_000;
-
 /// Windows from which on it pays to gather.
 const GATHERING_WINDOW: usize = 32;
-
-/// How often the totals are published, in nanoseconds.
-const PUBLISH_EVERY: u64 = 20_000_000;
 
 /// One thread's sockets, table and counts.
 pub struct UdpLoad<'a> {
     config: &'a RunConfig,
     sockets: Vec<Socket>,
     in_flight: InFlight,
-    source: Source,
-    gate: Gate,
+    account: Account,
     sender: Sender,
     receiver: Receiver,
-    stats: Stats,
     ipv6: bool,
-    totals: [u64; 3],
+    timeout: u64,
+    gathers: bool,
 }
 
 /// A connected socket with its connection id and the packets queued on it.
@@ -87,90 +75,27 @@ impl<'a> UdpLoad<'a> {
                 .map(|e| Socket::new(e, config))
                 .collect(),
             in_flight: InFlight::new(capacity, connect_request(0)),
-            source: Source::new(config, thread),
-            gate: Gate::new(config, thread),
+            account: Account::new(config, thread),
             sender: Sender::new(config.segmentation),
             // One byte more, so that a reply that is too long shows.
             receiver: Receiver::new((longest + 1).next_multiple_of(64).max(1024)),
-            stats: Stats::new(),
             ipv6,
-            totals: [0; 3],
+            timeout: nanoseconds(config.timeout),
+            gathers: matches!(config.pace, Pace::Window(window) if window >= GATHERING_WINDOW),
             config,
         }
     }
+}
 
-    /// Runs until the timeline's end, or the end of the fill, and then until
-    /// every request is answered or lost. Also returns when the last reply came.
-    pub fn run(
-        mut self,
-        timeline: &Timeline,
-        progress: &Progress,
-    ) -> Result<(Stats, u64), SwarmTooBig> {
-        let timeout = nanoseconds(self.config.timeout);
-        let gathers =
-            matches!(self.config.pace, Pace::Window(window) if window >= GATHERING_WINDOW);
-        self.gate.end_at(timeline.end);
-        let mut publish_at = 0;
-        let mut last_reply = 0;
-        let mut turn_began = 0;
-        loop {
-            let before = self.in_flight.len();
-            let received = self.receive(timeline);
-            let now = timeline.now();
-            if received > 0 {
-                last_reply = now;
-            }
-            while let Some(entry) = self.in_flight.expire(now.saturating_sub(timeout)) {
-                self.lose(entry);
-            }
-            let sending =
-                self.gate.is_open(now, timeline.end) && !progress.stop.load(Ordering::Relaxed);
-            let mut queued = 0;
-            if sending {
-                self.renew(now, timeline);
-                queued = self.queue_due(now, timeline)?;
-                self.flush();
-            }
-            let stalled = self.source.is_fill() && now - last_reply > FILL_PATIENCE;
-            self.stats.stalled |= stalled;
-            let sending = sending && !stalled;
-            if stalled {
-                self.abandon();
-            }
-            if self.in_flight.is_empty() && (!sending || self.source.is_exhausted()) {
-                self.publish(progress);
-                return Ok((self.stats, last_reply));
-            }
-            if now >= publish_at {
-                publish_at = now + PUBLISH_EVERY;
-                self.publish(progress);
-            }
-            if received + queued == 0 && timeline.measures(now) {
-                self.stats.idle_nanoseconds += now - turn_began;
-            }
-            turn_began = now;
-            if gathers && received * 4 < before {
-                turn_began = self.gather(timeline);
-            }
-        }
+impl Load for UdpLoad<'_> {
+    fn account(&mut self) -> &mut Account {
+        &mut self.account
     }
 
-    /// Lets replies gather; returns the time afterwards.
-    fn gather(&mut self, timeline: &Timeline) -> u64 {
-        let from = timeline.now();
-        loop {
-            let now = timeline.now();
-            if now >= from + GATHERING {
-                if timeline.measures(now) {
-                    self.stats.idle_nanoseconds += now - from;
-                }
-                return now;
-            }
-            std::hint::spin_loop();
-        }
+    fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
-    /// Takes what has arrived on all sockets; returns the number of datagrams.
     fn receive(&mut self, timeline: &Timeline) -> usize {
         let mut total = 0;
         for index in 0..self.sockets.len() {
@@ -190,7 +115,7 @@ impl<'a> UdpLoad<'a> {
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        self.stats.unreachable += 1;
+                        self.account.stats.unreachable += 1;
                     }
                     Err(_) => break,
                 }
@@ -199,17 +124,42 @@ impl<'a> UdpLoad<'a> {
         total
     }
 
+    fn expire(&mut self, now: u64) {
+        let sent_until = now.saturating_sub(self.timeout);
+        while let Some(entry) = self.in_flight.expire(sent_until) {
+            self.lose(entry);
+        }
+    }
+
+    fn send(&mut self, now: u64, timeline: &Timeline) -> Result<usize, SwarmTooBig> {
+        self.renew(now, timeline);
+        let queued = self.queue_due(now, timeline)?;
+        self.flush();
+        Ok(queued)
+    }
+
+    fn abandon(&mut self) {
+        while let Some(entry) = self.in_flight.expire(u64::MAX) {
+            self.lose(entry);
+        }
+    }
+
+    fn gathers(&self, received: usize, in_flight: usize) -> bool {
+        self.gathers && received * 4 < in_flight
+    }
+}
+
+impl UdpLoad<'_> {
     fn take_reply(&mut self, socket: usize, datagram: usize, now: u64, timeline: &Timeline) {
         let (bytes, cut) = self.receiver.packet(datagram);
-        let in_interval = timeline.measures(now);
-        if in_interval {
-            self.stats.replies_in_interval += 1;
-            self.stats.reply_bytes += bytes.len() as u64;
-        }
+        self.account.arrived(bytes.len(), now, timeline);
         let (id, reply) = match packet::read_reply(bytes, self.ipv6) {
             Ok((id, reply)) => (id, Some(reply)),
             Err(Malformed::TooShort) => {
-                self.stats.texts.count(b"(reply shorter than 8 bytes)");
+                self.account
+                    .stats
+                    .texts
+                    .count(b"(reply shorter than 8 bytes)");
                 return;
             }
             Err(
@@ -220,94 +170,44 @@ impl<'a> UdpLoad<'a> {
         let entry = match self.in_flight.answer(id, socket as u16) {
             Ok(entry) => entry,
             Err(Stray::Late) => {
-                self.stats.late += 1;
+                self.account.stats.late += 1;
                 return;
             }
             Err(Stray::Unknown) => {
-                self.stats.unknown_ids += 1;
+                self.account.stats.unknown_ids += 1;
                 return;
             }
         };
         let state = &mut self.sockets[socket];
         state.in_flight -= 1;
-        self.totals[0] += 1;
-        let wrong: &[u8] = match (entry.request.kind, reply) {
-            _ if cut => b"(reply longer than asked for)",
+        let verdict = match (entry.request.kind, reply) {
+            _ if cut => Verdict::Bad("(reply longer than asked for)"),
             (Kind::Connect, Some(Reply::Connect { connection_id })) => {
                 state.connection_id = connection_id;
                 state.renew_at = now + CONNECTION_ID_LIFETIME;
-                b""
+                Verdict::Good { peers: 0 }
             }
             (Kind::Announce, Some(Reply::Announce { peers })) => {
-                if self.config.numwant > 0 && peers > self.config.numwant as usize {
-                    b"(more peers than asked for)"
-                } else {
-                    if entry.measured {
-                        self.stats.peers += peers as u64;
-                    }
-                    b""
-                }
+                Verdict::of_peers(peers, self.config.numwant)
             }
             (Kind::Scrape, Some(Reply::Scrape { hashes }))
                 if hashes == self.config.scrape_hashes =>
             {
-                b""
+                Verdict::Good { peers: 0 }
             }
             (_, Some(Reply::Error { message })) => {
                 state.renew_at = state.renew_at.min(now + RENEWAL_PAUSE);
-                if entry.measured {
-                    self.stats.error_replies += 1;
-                    self.stats.texts.count(message);
-                }
-                self.fail(entry, true);
-                return;
+                Verdict::Failure(message)
             }
-            (_, Some(_)) => b"(reply to another kind of request)",
-            (_, None) => b"(malformed reply: length does not fit its action)",
+            (_, Some(_)) => Verdict::Bad("(reply to another kind of request)"),
+            (_, None) => Verdict::Bad("(malformed reply: length does not fit its action)"),
         };
-        if wrong.is_empty() {
-            if entry.measured {
-                self.stats
-                    .answered(entry.request.kind, now - entry.intended.min(now));
-            }
-        } else {
-            if entry.measured {
-                self.stats.bad_replies += 1;
-                self.stats.texts.count(wrong);
-            }
-            self.fail(entry, true);
-        }
+        self.account.answered(&entry, &verdict, now);
     }
 
     fn lose(&mut self, entry: Entry) {
         self.sockets[usize::from(entry.request.source)].in_flight -= 1;
-        self.totals[1] += 1;
-        if entry.measured {
-            self.stats.lost += 1;
-        }
-        self.fail(entry, false);
-    }
-
-    /// Counts everything in flight as lost.
-    fn abandon(&mut self) {
-        while let Some(entry) = self.in_flight.expire(u64::MAX) {
-            self.lose(entry);
-        }
-    }
-
-    /// A request without a good answer: fills send it again.
-    fn fail(&mut self, entry: Entry, refused: bool) {
-        if refused {
-            self.totals[2] += 1;
-        }
-        if entry.request.kind != Kind::Announce || !self.source.is_fill() {
-            return;
-        }
-        if self.source.failed(entry.request, entry.attempts, refused) {
-            self.stats.retransmitted += 1;
-        } else {
-            self.stats.rejected += 1;
-        }
+        self.account.lost(&entry);
     }
 
     /// Asks for new connection ids where the old ones are about to end.
@@ -323,13 +223,14 @@ impl<'a> UdpLoad<'a> {
     /// Queues what may be sent now; returns how many requests that was.
     fn queue_due(&mut self, now: u64, timeline: &Timeline) -> Result<usize, SwarmTooBig> {
         let mut queued = 0;
-        while !self.source.is_exhausted() {
-            let Some(intended) = self.gate.take(now, self.in_flight.len()) else {
+        while !self.account.source.is_exhausted() {
+            let Some(intended) = self.account.gate.due(now, self.in_flight.len()) else {
                 break;
             };
-            let Some((request, attempts)) = self.source.draw()? else {
+            let Some((request, attempts)) = self.account.source.draw()? else {
                 break;
             };
+            self.account.gate.advance();
             self.queue(request, attempts, intended, now, timeline);
             queued += 1;
         }
@@ -354,17 +255,16 @@ impl<'a> UdpLoad<'a> {
         };
         let Some(id) = self.in_flight.insert(entry) else {
             if measured {
-                self.stats.unsent += 1;
+                self.account.stats.unsent += 1;
             }
-            if self.source.is_fill() && request.kind == Kind::Announce {
-                self.source
+            if self.account.source.is_fill() && request.kind == Kind::Announce {
+                self.account
+                    .source
                     .failed(request, attempts.saturating_sub(1), false);
             }
             return;
         };
-        if measured {
-            self.stats.sent[request.kind as usize] += 1;
-        }
+        self.account.sent(&entry);
         let index = usize::from(request.source);
         let socket = &mut self.sockets[index];
         socket.in_flight += 1;
@@ -374,21 +274,16 @@ impl<'a> UdpLoad<'a> {
             Kind::Scrape => socket.queue_scrape(id, &request, self.config),
         };
         if full {
-            socket.flush(&mut self.sender, &mut self.stats);
+            socket.flush(&mut self.sender, &mut self.account.stats);
         }
     }
 
     fn flush(&mut self) {
         for socket in &mut self.sockets {
             if socket.announces_queued + socket.connects_queued + socket.scrapes_queued > 0 {
-                socket.flush(&mut self.sender, &mut self.stats);
+                socket.flush(&mut self.sender, &mut self.account.stats);
             }
         }
-    }
-
-    fn publish(&self, progress: &Progress) {
-        let [replies, lost, errors] = self.totals;
-        progress.publish(replies, lost, errors);
     }
 }
 
@@ -417,15 +312,12 @@ impl Socket {
     }
 
     fn queue_announce(&mut self, id: u32, request: &Request, seed: u64) -> bool {
-        let identity = u64::from(request.source) << 48
-            | u64::from(request.port) << 32
-            | u64::from(request.swarm);
         let announce = Announce {
             connection_id: self.connection_id,
             transaction_id: id,
             info_hash: info_hash(seed, request.swarm),
-            peer: mix(seed, identity),
-            seeder: request.seeder,
+            peer: request.peer(seed),
+            seeder: request.has_all(),
             event: request.event,
             port: request.port,
         };
@@ -440,10 +332,7 @@ impl Socket {
         let bytes = &mut self.scrapes[start..start + len];
         let workload = &config.workload;
         packet::write_scrape(bytes, self.connection_id, id, |n| {
-            info_hash(
-                workload.seed,
-                ((u64::from(request.swarm) + n as u64) % u64::from(workload.swarms)) as u32,
-            )
+            request.scraped(n, workload.seed, workload.swarms)
         });
         self.scrapes_queued += 1;
         self.scrapes_queued == BATCH

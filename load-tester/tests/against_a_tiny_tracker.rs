@@ -1,18 +1,19 @@
 //! Whole runs against a tiny tracker in this process that can be told to
-//! misbehave. Nothing here asserts a time.
+//! misbehave. No run passes or fails by the speed of this host.
+
+mod tiny_tracker;
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use karuta_load_tester::config::{Pace, RunConfig, Target};
-use karuta_load_tester::report::Report;
+use karuta_load_tester::account::{Account, Verdict};
+use karuta_load_tester::config::{Pace, RunConfig};
+use karuta_load_tester::inflight::Entry;
 use karuta_load_tester::run::{RunError, run};
-use karuta_load_tester::workload::{FillShape, Skew, Workload};
+use karuta_load_tester::skew::Skew;
+use karuta_load_tester::workload::{FillShape, Traffic};
+use tiny_tracker::{Fault, Tracker, V4, V6, checked, config, http_config};
 
 #[test]
 fn a_closed_loop_counts_every_reply() {
@@ -150,7 +151,7 @@ fn where_nothing_listens_the_error_says_so() {
         .unwrap();
     let error = run(&config(udp, Pace::Window(1)), false).unwrap_err();
     assert!(
-        matches!(error, RunError::Udp(_)) && error.to_string().contains("nothing listens"),
+        matches!(error, RunError::Connect(_)) && error.to_string().contains("nothing listens"),
         "{error}"
     );
     let tcp = TcpListener::bind("127.0.0.1:0")
@@ -159,7 +160,7 @@ fn where_nothing_listens_the_error_says_so() {
         .unwrap();
     let error = run(&http_config(tcp, true), false).unwrap_err();
     assert!(
-        matches!(error, RunError::Http(_)) && error.to_string().contains("nothing listens"),
+        matches!(error, RunError::Connect(_)) && error.to_string().contains("nothing listens"),
         "{error}"
     );
 }
@@ -223,240 +224,87 @@ fn http_failures_are_counted_with_their_text() {
     assert!(report.bad_replies > 0 && !report.is_valid(), "{report:?}");
 }
 
-/// Runs, and checks that every request sent ended in exactly one way.
-fn checked(config: &RunConfig) -> Report {
-    let report = run(config, false).unwrap();
-    let ended = report.answered.total() + report.error_replies + report.bad_replies + report.lost;
-    assert_eq!(report.sent.total(), ended, "{report:?}");
-    report
-}
-
-fn config(address: SocketAddr, pace: Pace) -> RunConfig {
-    RunConfig {
-        target: Target::Udp(address),
-        sources: (2..5)
-            .map(|n| Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, n))))
-            .collect(),
-        threads: 1,
-        cpus: Vec::new(),
-        pace,
-        workload: Workload {
-            seed: 1,
-            swarms: 100,
-            peers: 1000,
-            skew: Skew::Uniform,
-            sources: 3,
-            connects: 0.0,
-            announces: 1.0,
-            scrapes: 0.0,
-            seeders: 0.5,
-            started: 0.1,
-            completed: 0.1,
-            stopped: 0.1,
-            reannounce: false,
-        },
-        fill: None,
-        numwant: 5,
-        scrape_hashes: 1,
-        warm_up: Duration::from_millis(20),
-        duration: Duration::from_millis(200),
-        timeout: Duration::from_secs(5),
-        connections: 6,
-        keep_alive: true,
-        segmentation: true,
-        cpu_of: None,
-        rss_of: None,
-        max_loss: 0.01,
-    }
-}
-
-fn http_config(address: SocketAddr, keep_alive: bool) -> RunConfig {
-    let target = Target::Http {
-        address,
-        host: address.to_string(),
-        path: "/announce".into(),
-    };
-    RunConfig {
-        target,
-        keep_alive,
-        ..config(address, Pace::Window(1))
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Fault {
-    None,
-    DropEveryThird,
-    WrongTransactionId,
-    Error,
-    Malformed,
-    WrongAction,
-    TooManyPeers,
-}
-
-/// What identifies a peer: info hash, source address, announced port.
-type Peer = (Vec<u8>, IpAddr, u16);
-
-/// A tracker that answers everything with two peers, on threads of its own.
-struct Tracker {
-    address: SocketAddr,
-    seen: Arc<Mutex<HashSet<Peer>>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Tracker {
-    fn udp(fault: Fault) -> Tracker {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // Only so that the thread sees the end of the test.
-        socket
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .unwrap();
-        let tracker = Tracker::new(socket.local_addr().unwrap());
-        let (seen, stop) = (tracker.seen.clone(), tracker.stop.clone());
-        thread::spawn(move || {
-            let mut announces = 0;
-            let mut request = [0; 2048];
-            while !stop.load(Ordering::Relaxed) {
-                let Ok((len, from)) = socket.recv_from(&mut request) else {
-                    continue;
-                };
-                let request = &request[..len];
-                if request[11] == 1 && request[..8] == *b"tinyconn" {
-                    announces += 1;
-                    if fault == Fault::DropEveryThird && announces % 3 == 0 {
-                        continue;
-                    }
-                    let port = u16::from_be_bytes([request[96], request[97]]);
-                    seen.lock()
-                        .unwrap()
-                        .insert((request[16..36].to_vec(), from.ip(), port));
-                }
-                let _ = socket.send_to(&udp_reply(request, fault), from);
-            }
-        });
-        tracker
-    }
-
-    fn http(fault: Fault) -> Tracker {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let tracker = Tracker::new(listener.local_addr().unwrap());
-        let (seen, stop) = (tracker.seen.clone(), tracker.stop.clone());
-        thread::spawn(move || {
-            let announces = Arc::new(Mutex::new(0));
-            while let Ok((stream, from)) = listener.accept() {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let (seen, announces) = (seen.clone(), announces.clone());
-                thread::spawn(move || serve(stream, from, fault, &seen, &announces));
-            }
-        });
-        tracker
-    }
-
-    fn new(address: SocketAddr) -> Tracker {
-        Tracker {
-            address,
-            seen: Arc::default(),
-            stop: Arc::default(),
+#[test]
+fn both_families_are_measured() {
+    for ip in [V4, V6] {
+        let tracker = Tracker::udp_at(ip, Fault::None);
+        let udp = checked(&config(tracker.address, Pace::Window(8)));
+        let tracker = Tracker::http_at(ip, Fault::None);
+        let http = checked(&http_config(tracker.address, true));
+        for report in [udp, http] {
+            assert!(report.is_valid(), "{report:?}");
+            assert_eq!(report.peers_per_reply, 2.0, "{report:?}");
         }
     }
-
-    fn seen(&self) -> HashSet<Peer> {
-        self.seen.lock().unwrap().clone()
-    }
 }
 
-impl Drop for Tracker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread of an HTTP tracker.
-        let _ = std::net::TcpStream::connect(self.address);
-    }
-}
-
-fn udp_reply(request: &[u8], fault: Fault) -> Vec<u8> {
-    let mut id: [u8; 4] = request[12..16].try_into().unwrap();
-    let is_connect = request[..8] == 0x0417_2710_1980u64.to_be_bytes();
-    let action = if is_connect { 0 } else { request[11] };
-    if action == 0 {
-        return [&[0, 0, 0, 0], &id[..], b"tinyconn"].concat();
-    }
-    assert_eq!(
-        request[..8],
-        *b"tinyconn",
-        "the connection id must come back"
-    );
-    if action == 2 {
-        return [
-            &[0, 0, 0, 2],
-            &id[..],
-            &vec![0; (request.len() - 16) / 20 * 12],
-        ]
-        .concat();
-    }
-    assert_eq!(request.len(), 98);
-    if fault == Fault::WrongTransactionId {
-        id[0] ^= 0x80;
-    }
-    let body = [7; 12 + 2 * 6];
-    match fault {
-        Fault::Error => [&[0, 0, 0, 3], &id[..], b"not today"].concat(),
-        Fault::Malformed => [&[0, 0, 0, 1], &id[..], &body[..15]].concat(),
-        Fault::WrongAction => [&[0, 0, 0, 2], &id[..], &body[..]].concat(),
-        Fault::TooManyPeers => [&[0, 0, 0, 1], &id[..], &[7; 12 + 6 * 6]].concat(),
-        _ => [&[0, 0, 0, 1], &id[..], &body].concat(),
-    }
-}
-
-/// Answers one connection until it ends.
-fn serve(
-    mut stream: std::net::TcpStream,
-    from: SocketAddr,
-    fault: Fault,
-    seen: &Mutex<HashSet<Peer>>,
-    announces: &Mutex<u32>,
-) {
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        while !request.ends_with(b"\r\n\r\n") {
-            match stream.read(&mut buffer) {
-                Ok(len) if len > 0 => request.extend(&buffer[..len]),
-                _ => return,
-            }
-        }
-        let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
-        let parameter = |name: &str| {
-            text.split(['?', '&', ' '])
-                .find_map(|p| p.strip_prefix(name))
-                .unwrap()
+#[test]
+fn every_source_address_sends() {
+    for over_http in [false, true] {
+        let (tracker, config) = if over_http {
+            let tracker = Tracker::http(Fault::None);
+            let config = http_config(tracker.address, true);
+            (tracker, config)
+        } else {
+            let tracker = Tracker::udp(Fault::None);
+            let config = config(tracker.address, Pace::Window(64));
+            (tracker, config)
         };
-        let count = {
-            let mut announces = announces.lock().unwrap();
-            *announces += 1;
-            *announces
+        let config = RunConfig {
+            fill: Some(FillShape::OneEach),
+            ..config
         };
-        if fault == Fault::DropEveryThird && count % 3 == 0 {
-            return;
-        }
-        let peer = (
-            parameter("info_hash=").as_bytes().to_vec(),
-            from.ip(),
-            parameter("port=").parse().unwrap(),
-        );
-        seen.lock().unwrap().insert(peer);
-        let body: &str = match fault {
-            Fault::Error => "d14:failure reason9:not todaye",
-            Fault::Malformed => "<html>",
-            _ => "d8:intervali1800e5:peers12:aaaaaabbbbbbe",
-        };
-        let reply = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        if stream.write_all(reply.as_bytes()).is_err() || text.contains("Connection: close") {
-            return;
-        }
+        assert!(checked(&config).is_valid());
+        let seen: HashSet<Option<IpAddr>> =
+            tracker.seen().iter().map(|(_, ip, _)| Some(*ip)).collect();
+        assert_eq!(seen, config.sources.into_iter().collect());
     }
+}
+
+#[test]
+fn the_warm_up_is_load_that_does_not_count() {
+    let tracker = Tracker::udp(Fault::None);
+    let mut config = config(tracker.address, Pace::Rate(1000.0));
+    config.warm_up = Duration::from_millis(50);
+    let report = checked(&config);
+    assert!(report.is_valid() && report.lost == 0, "{report:?}");
+    assert_eq!(report.sent.total(), 200, "{report:?}");
+    assert_eq!(tracker.announces(), 250);
+}
+
+#[test]
+fn latency_counts_from_when_a_request_should_have_been_sent() {
+    let config = config((V4, 1).into(), Pace::Rate(1000.0));
+    let mut account = Account::new(&config, 0);
+    let mut traffic = Traffic::new(&config.workload, 0);
+    for (intended, measured) in [(1_000_000, true), (2_000_000, false)] {
+        let entry = Entry {
+            request: traffic.draw(),
+            intended,
+            sent: 5_000_000,
+            measured,
+            attempts: 0,
+        };
+        account.sent(&entry);
+        account.answered(&entry, &Verdict::Good { peers: 3 }, 6_000_000);
+    }
+    let latency = account.stats.latencies.summary();
+    assert_eq!(latency.count, 1, "what is not measured does not count");
+    assert!((latency.max_us - 5000.0).abs() < 10.0, "{latency:?}");
+    assert_eq!(account.stats.sent, [0, 1, 0]);
+}
+
+#[test]
+fn a_stall_shows_in_all_that_should_have_been_sent_meanwhile() {
+    let tracker = Tracker::udp(Fault::WithholdAHundred);
+    let mut config = config(tracker.address, Pace::Rate(1000.0));
+    config.warm_up = Duration::ZERO;
+    let report = checked(&config);
+    assert!(report.is_valid(), "{report:?}");
+    // The k-th of a hundred is answered when the last is due or later, 100 - k
+    // ms after it should have been sent, however slow this host is.
+    let latency = &report.latency;
+    assert_eq!(latency.count, 200);
+    assert!(latency.p90_us > 75_000.0, "{report:?}");
+    assert!(latency.max_us > 98_000.0, "{report:?}");
 }

@@ -59,6 +59,56 @@ pub(super) fn check_shape(text: &str) -> Result<(), serde_yaml::Error> {
     Shape.deserialize(serde_yaml::Deserializer::from_str(text))
 }
 
+/// Reads whatever stands there.
+macro_rules! reads_anything {
+    ($kind:ty => $value:ty) => {
+        impl<'de> DeserializeSeed<'de> for $kind {
+            type Value = $value;
+
+            fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<$value, D::Error> {
+                from.deserialize_any(self)
+            }
+        }
+    };
+}
+
+/// The same for every value that is neither a map nor a list.
+macro_rules! plain_values {
+    ($self:ident => $result:expr) => {
+        plain_values!(@ $self, $result,
+            visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_str(&str));
+
+        fn visit_unit<E: Error>($self) -> Result<(), E> {
+            $result
+        }
+
+        fn visit_none<E: Error>($self) -> Result<(), E> {
+            $result
+        }
+    };
+    (@ $self:ident, $result:expr, $($name:ident($kind:ty)),*) => {
+        $(fn $name<E: Error>($self, _: $kind) -> Result<(), E> {
+            $result
+        })*
+    };
+}
+
+/// Keys that are no words, all by their text.
+macro_rules! keys_by_text {
+    () => {
+        keys_by_text!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64));
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            self.visit_str("null")
+        }
+    };
+    ($($name:ident($kind:ty)),*) => {
+        $(fn $name<E: Error>(self, key: $kind) -> Result<Self::Value, E> {
+            self.visit_str(&key.to_string())
+        })*
+    };
+}
+
 /// Follows a path and fails at its end.
 struct Walk<'a> {
     path: &'a [Step],
@@ -70,22 +120,18 @@ fn arrived<T, E: Error>() -> Result<T, E> {
     Err(E::custom("here"))
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
+impl Walk<'_> {
+    /// At a value that leads no further: in error if the path ends here too.
+    fn end<E: Error>(self) -> Result<(), E> {
+        if self.path.is_empty() {
+            arrived()
+        } else {
+            Ok(())
+        }
     }
 }
 
-/// Scalars end a walk: in error if the path ends too.
-macro_rules! scalars_of_walk {
-    ($($name:ident($kind:ty)),*) => {
-        $(fn $name<E: Error>(self, _: $kind) -> Result<(), E> {
-            if self.path.is_empty() { arrived() } else { Ok(()) }
-        })*
-    };
-}
+reads_anything!(Walk<'_> => ());
 
 impl<'de> Visitor<'de> for Walk<'_> {
     type Value = ();
@@ -94,25 +140,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         f.write_str("a plain value")
     }
 
-    scalars_of_walk!(
-        visit_bool(bool),
-        visit_i64(i64),
-        visit_u64(u64),
-        visit_f64(f64),
-        visit_str(&str)
-    );
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        if self.path.is_empty() {
-            arrived()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn visit_none<E: Error>(self) -> Result<(), E> {
-        self.visit_unit()
-    }
+    plain_values!(self => self.end());
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Some((step, rest)) = self.path.split_first() else {
@@ -164,22 +192,7 @@ struct KeyProbe<'a> {
     stop: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for KeyProbe<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-/// Scalar keys, all by their text.
-macro_rules! scalars_by_text {
-    ($($name:ident($kind:ty)),*) => {
-        $(fn $name<E: Error>(self, key: $kind) -> Result<Self::Value, E> {
-            self.visit_str(&key.to_string())
-        })*
-    };
-}
+reads_anything!(KeyProbe<'_> => bool);
 
 impl<'de> Visitor<'de> for KeyProbe<'_> {
     type Value = bool;
@@ -188,16 +201,7 @@ impl<'de> Visitor<'de> for KeyProbe<'_> {
         f.write_str("a key")
     }
 
-    scalars_by_text!(
-        visit_bool(bool),
-        visit_i64(i64),
-        visit_u64(u64),
-        visit_f64(f64)
-    );
-
-    fn visit_unit<E: Error>(self) -> Result<bool, E> {
-        self.visit_str("null")
-    }
+    keys_by_text!();
 
     fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
         let found = matches!(self.wanted, Step::Key(wanted) if wanted == key);
@@ -212,22 +216,7 @@ impl<'de> Visitor<'de> for KeyProbe<'_> {
 /// Reads anything without tags and without a key twice.
 struct Shape;
 
-impl<'de> DeserializeSeed<'de> for Shape {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-/// Scalars are always in shape.
-macro_rules! scalars_of_shape {
-    ($($name:ident($kind:ty)),*) => {
-        $(fn $name<E: Error>(self, _: $kind) -> Result<(), E> {
-            Ok(())
-        })*
-    };
-}
+reads_anything!(Shape => ());
 
 impl<'de> Visitor<'de> for Shape {
     type Value = ();
@@ -236,21 +225,7 @@ impl<'de> Visitor<'de> for Shape {
         f.write_str("a plain value without a !tag")
     }
 
-    scalars_of_shape!(
-        visit_bool(bool),
-        visit_i64(i64),
-        visit_u64(u64),
-        visit_f64(f64),
-        visit_str(&str)
-    );
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_none<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
+    plain_values!(self => Ok(()));
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut seen = HashSet::new();
@@ -271,13 +246,7 @@ struct NewKey<'a> {
     seen: &'a mut HashSet<String>,
 }
 
-impl<'de> DeserializeSeed<'de> for NewKey<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
-    }
-}
+reads_anything!(NewKey<'_> => ());
 
 impl<'de> Visitor<'de> for NewKey<'_> {
     type Value = ();
@@ -286,16 +255,7 @@ impl<'de> Visitor<'de> for NewKey<'_> {
         f.write_str("a key that is a word")
     }
 
-    scalars_by_text!(
-        visit_bool(bool),
-        visit_i64(i64),
-        visit_u64(u64),
-        visit_f64(f64)
-    );
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.visit_str("null")
-    }
+    keys_by_text!();
 
     fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
         if self.seen.insert(key.to_owned()) {

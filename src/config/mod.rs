@@ -35,7 +35,7 @@ pub use hooks::HookConfig;
 pub(crate) use hooks::{KnownHook, read_options};
 pub use prefix::Prefix;
 pub(crate) use prefix::mask as prefix_mask;
-pub(crate) use reader::{Section, Whole};
+pub(crate) use reader::{Section, Whole, nearest};
 pub use settings::{
     Config, HttpConfig, MemoryConfig, Secret, Steering, StorageConfig, StorageName, UdpConfig,
 };

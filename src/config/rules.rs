@@ -81,6 +81,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
     root.choice("dialect", &dialects, &mut config.dialect);
     root.addresses("metrics_addr", &mut config.metrics_addr);
     root.integer("shards", 0..=1024, &mut config.shards);
+    root.boolean("client_breakdown", &mut config.client_breakdown);
     super::identity::read(root, config);
 
     if let Some(mut section) = root.section("http") {

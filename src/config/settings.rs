@@ -39,6 +39,9 @@ pub struct Config {
     /// How many shards (executors, each on a core of its own) to run. 0 to
     /// 1024, default 0: one per core the process may use.
     pub shards: usize,
+    /// Whether announces with `event=started` are counted by client. Default
+    /// false.
+    pub client_breakdown: bool,
     /// The user, by name or number, that a process started as root becomes
     /// once its sockets are bound. Default empty: it stays who it is.
     pub user: String,
@@ -324,6 +327,7 @@ impl Config {
             dialect: Dialect::Karuta,
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
+            client_breakdown: false,
             user: String::new(),
             group: String::new(),
             chroot: String::new(),

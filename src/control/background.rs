@@ -135,6 +135,17 @@ fn ring(bell: &OwnedFd) {
     let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
 }
 
+/// What ended a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// Nothing, for all the time.
+    Late,
+    /// Something that came through a FIFO.
+    Received,
+    /// A change, or the bell.
+    Called,
+}
+
 /// What the thread works with.
 struct Watch {
     changes: OwnedFd,
@@ -148,7 +159,7 @@ impl Watch {
     fn run(&mut self) {
         let mut later = true;
         loop {
-            self.wait(later.then_some(LATER));
+            let mut due = self.wait(later.then_some(LATER)) == Woken::Late;
             let mut changes = 0;
             while self.forget_changes() && changes < MOST_CHANGES {
                 changes += 1;
@@ -158,6 +169,10 @@ impl Watch {
                 return;
             }
             let all = self.all.swap(false, Ordering::AcqRel);
+            due |= all || changes > 0;
+            if !due {
+                continue;
+            }
             later = false;
             for source in &mut self.sources {
                 later |= source.refresh(all);
@@ -167,18 +182,39 @@ impl Watch {
         }
     }
 
-    /// Waits for a change, the bell, or the end of this time.
-    fn wait(&self, time: Option<Duration>) {
+    /// Waits for a change, the bell, or the end of this time; takes what comes
+    /// through FIFOs meanwhile.
+    fn wait(&mut self, time: Option<Duration>) -> Woken {
         let time = time.and_then(|time| Timespec::try_from(time).ok());
-        let mut descriptors = [
+        let inputs: Vec<_> = self.sources.iter().map(|source| source.inputs()).collect();
+        let inputs = inputs.concat();
+        let mut descriptors = vec![
             PollFd::new(&self.changes, PollFlags::IN),
             PollFd::new(&*self.bell, PollFlags::IN),
         ];
-        match poll(&mut descriptors, time.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => log::error!("waiting for files to change: {error}"),
-        }
+        descriptors.extend(inputs.iter().map(|input| PollFd::new(input, PollFlags::IN)));
+        let woken = match poll(&mut descriptors, time.as_ref()) {
+            Ok(0) => Woken::Late,
+            Ok(_)
+                if descriptors[2..]
+                    .iter()
+                    .any(|input| !input.revents().is_empty()) =>
+            {
+                Woken::Received
+            }
+            Ok(_) | Err(Errno::INTR) => Woken::Called,
+            Err(error) => {
+                log::error!("waiting for files to change: {error}");
+                Woken::Called
+            }
+        };
         let _ = rustix::io::read(&*self.bell, &mut [0u8; 8]);
+        if woken == Woken::Received {
+            for source in &mut self.sources {
+                source.receive();
+            }
+        }
+        woken
     }
 
     /// Empties the list of changes; returns whether there were any. What they

@@ -1,110 +1,104 @@
 //! The shards' counters as text for Prometheus (OpenMetrics 1.0).
 //!
+//! Ours begin with `karuta_`; those of Chihaya (`chihaya_`) are told as it tells
+//! them, so that its dashboards go on working; what concerns the process
+//! (`process_`) is named as Prometheus's own libraries name it.
+//!
 //! Most series are sums over the shards; those that show how evenly shards are
 //! loaded, or how they work together, have a label `shard`. Series are there
-//! from the start, with zeros, so that dashboards and alerts see them. Every
-//! label has a fixed set of values: nothing a client sends becomes a label.
+//! from the start, with zeros, so that dashboards and alerts see them; only the
+//! times of failures appear with the first such failure. Every label has a
+//! bounded set of values.
 //!
-//! How the text is served is `metrics_server`'s matter.
+//! How the text is served is `web`'s matter.
 
-use super::reloads::Reloads;
+mod chihaya;
+mod process;
+mod shards;
+mod writer;
+
+use super::report::{Listener, Report};
 use crate::bittorrent::AddressFamily;
 use crate::hook::HookKind;
 use crate::shard::stats::{
-    Action, DropReason, Handshake, Outcome, Protocol, Refusal, SWEEP_BUCKETS_MILLISECONDS,
-    ShardStats,
+    Action, BATCH_BUCKETS, DropReason, Handshake, Outcome, Protocol, Refusal, ShardStats,
 };
-use crate::state::StateStats;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt::{Error, Result};
 use std::sync::Arc;
-use std::time::Duration;
+use writer::{Label, Writer};
 
 /// The media type of what [`encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Writes everything, with names that begin with `karuta_`.
-///
-/// `version` is this program's, `uptime` the time since it started.
+/// Writes everything.
 #[must_use]
-pub fn encode(
-    stats: &[Arc<ShardStats>],
-    reloads: &Arc<Reloads>,
-    state: &Arc<StateStats>,
-    version: &'static str,
-    uptime: Duration,
-) -> String {
-    let mut registry = Registry::with_prefix("karuta");
-    registry.register_collector(Box::new(Snapshot {
-        shards: stats.to_vec(),
-        reloads: reloads.clone(),
-        state: state.clone(),
-        version,
-        uptime,
-    }));
+pub fn encode(report: &Report) -> String {
+    let report = Arc::new(report.clone());
+    let mut ours = Registry::with_prefix("karuta");
+    ours.register_collector(Box::new(Ours(report.clone())));
+    ours.register_collector(Box::new(shards::Shards(report.clone())));
+    let mut chihaya = Registry::with_prefix("chihaya");
+    chihaya.register_collector(Box::new(chihaya::Chihaya(report.clone())));
+    let mut process = Registry::with_prefix("process");
+    process.register_collector(Box::new(process::Process(report)));
     let mut text = String::new();
     // Writing into a string does not fail.
-    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    for registry in [ours, chihaya, process] {
+        let _ = prometheus_client::encoding::text::encode_registry(&mut text, &registry);
+    }
+    let _ = prometheus_client::encoding::text::encode_eof(&mut text);
     text
 }
 
-/// What one scrape reports on.
+/// The sums over all shards.
 #[derive(Debug)]
-struct Snapshot {
-    shards: Vec<Arc<ShardStats>>,
-    reloads: Arc<Reloads>,
-    state: Arc<StateStats>,
-    version: &'static str,
-    uptime: Duration,
-}
+struct Ours(Arc<Report>);
 
-impl Collector for Snapshot {
+impl Collector for Ours {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::result::Result<(), Error> {
         let mut out = Writer(encoder);
-        self.process(&mut out)?;
+        self.program(&mut out)?;
         self.reloads(&mut out)?;
         self.requests(&mut out)?;
         self.hooks(&mut out)?;
         self.swarms(&mut out)?;
         self.connections(&mut out)?;
-        self.shards(&mut out)?;
+        self.listeners(&mut out)?;
+        self.batches(&mut out)?;
+        self.clients(&mut out)?;
         self.sweep(&mut out)?;
         self.state(&mut out)
     }
 }
 
-impl Snapshot {
+impl Ours {
     /// Adds up one value of every shard.
     fn sum(&self, value: impl Fn(&ShardStats) -> u64) -> u64 {
-        self.shards.iter().map(|stats| value(stats)).sum()
+        self.0.sum(value)
     }
 
-    fn process(&self, out: &mut Writer<'_>) -> Result {
+    fn program(&self, out: &mut Writer<'_>) -> Result {
         out.0
             .encode_descriptor("build", "The program.", None, MetricType::Info)?
-            .encode_info(&[("version", self.version)])?;
-        let mut uptime = out.0.encode_descriptor(
-            "uptime",
-            "Time since the program started.",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?;
-        uptime.encode_gauge(&self.uptime.as_secs_f64())?;
-        out.gauge("shards", "Shards that run.", None, self.shards.len() as u64)
+            .encode_info(&[("version", self.0.version)])?;
+        let help = "Time since the program started.";
+        let seconds = self.0.uptime.as_secs_f64();
+        out.gauge_of("uptime", help, Some(&Unit::Seconds), seconds)?;
+        let shards = self.0.shards.len() as u64;
+        out.gauge("shards", "Shards that run.", None, shards)
     }
 
     fn reloads(&self, out: &mut Writer<'_>) -> Result {
         let mut family = out.counters("reloads", "Reloads of the configuration, by result.")?;
-        for (result, count) in self.reloads.counts() {
+        for (result, count) in self.0.reloads.counts() {
             family.counter(&[("result", result)], count)?;
         }
         let help = "When the configuration that runs was read, since 1970.";
-        let time = self.reloads.last_success_unix_seconds();
+        let time = self.0.reloads.last_success_unix_seconds();
         let name = "last_reload_success_timestamp";
         out.gauge(name, help, Some(&Unit::Seconds), time)
     }
@@ -169,10 +163,7 @@ impl Snapshot {
             }),
         ];
         for (name, help, read) in gauges {
-            let encoder = out
-                .0
-                .encode_descriptor(name, help, None, MetricType::Gauge)?;
-            let mut family = Family(encoder);
+            let mut family = out.gauges(name, help, None)?;
             for address_family in AddressFamily::ALL {
                 let labels = [("address_family", address_family.name())];
                 family.gauge(&labels, self.sum(|stats| read(stats, address_family)))?;
@@ -208,62 +199,82 @@ impl Snapshot {
             let value = self.sum(|stats| stats.handshakes(result).get());
             family.counter(&[("result", result.name())], value)?;
         }
-        let mut expiry = out.0.encode_descriptor(
-            "tls_certificate_expiry_timestamp",
-            "When the certificate expires, in Unix time; absent without HTTPS.",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-        )?;
+        let help = "When the certificate expires, in Unix time; absent without HTTPS.";
+        let name = "tls_certificate_expiry_timestamp";
+        let family = out.gauges(name, help, Some(&Unit::Seconds))?;
         match self.sum(|stats| stats.certificate_expiry.get()) {
             0 => Ok(()),
-            seconds => expiry.encode_gauge(&as_gauge(seconds)),
+            seconds => family.alone(seconds),
         }
     }
 
-    /// What is told shard by shard.
-    fn shards(&self, out: &mut Writer<'_>) -> Result {
-        let names: Vec<String> = (0..self.shards.len())
-            .map(|shard| shard.to_string())
-            .collect();
-        let named = || names.iter().map(String::as_str).zip(&self.shards);
-
-        let help = "Requests that a shard's own sockets received.";
-        let mut family = out.counters("shard_requests", help)?;
-        for (name, stats) in named() {
-            let requests = kinds().map(|(protocol, action, address_family)| {
-                stats.requests(protocol, action, address_family).get()
-            });
-            family.counter(&[("shard", name)], requests.sum())?;
+    /// What came and went through each listener.
+    fn listeners(&self, out: &mut Writer<'_>) -> Result {
+        let listeners = Protocol::ALL.map(|protocol| {
+            let listeners = self.0.listeners(protocol).into_iter();
+            let named = listeners.map(|listener| (listener.address.to_string(), listener));
+            named.collect::<Vec<(String, Listener)>>()
+        });
+        let [udp, http] = &listeners;
+        let help = "Datagrams of a UDP listener, received and sent.";
+        let mut family = out.counters("listener_datagrams", help)?;
+        for (address, listener) in udp {
+            let labels = |direction| [("address", address.as_str()), ("direction", direction)];
+            family.counter(&labels("in"), listener.arrivals)?;
+            family.counter(&labels("out"), listener.departures)?;
         }
-        let help = "Requests that a shard handed on to the owner of their info hash.";
-        let mut family = out.counters("cross_shard_requests", help)?;
-        for protocol in Protocol::ALL {
-            for (name, stats) in named() {
-                let labels = [("protocol", protocol.name()), ("shard", name)];
-                family.counter(&labels, stats.cross_shard_requests(protocol).get())?;
+        let help = "Connections that an HTTP listener accepted.";
+        let mut family = out.counters("listener_connections", help)?;
+        for (address, listener) in http {
+            family.counter(&[("address", address)], listener.arrivals)?;
+        }
+        let help = "Requests that came through the connections of an HTTP listener.";
+        let mut family = out.counters("listener_requests", help)?;
+        for (address, listener) in http {
+            family.counter(&[("address", address)], listener.requests)?;
+        }
+        let help = "Bytes of datagrams, and of requests and replies over HTTP.";
+        let mut family = out.counters_in("listener", help, &Unit::Bytes)?;
+        for (protocol, listeners) in Protocol::ALL.into_iter().zip(&listeners) {
+            for (address, listener) in listeners {
+                let labels = |direction| {
+                    let address = ("address", address.as_str());
+                    [
+                        ("protocol", protocol.name()),
+                        address,
+                        ("direction", direction),
+                    ]
+                };
+                family.counter(&labels("in"), listener.bytes_in)?;
+                family.counter(&labels("out"), listener.bytes_out)?;
             }
         }
-        let mut family = out.counters("wakeups", "Times a shard woke another that slept.")?;
-        for (name, stats) in named() {
-            family.counter(&[("shard", name)], stats.wakeups.get())?;
-        }
-        let help = "Requests of other shards that waited at the last drain.";
-        let encoder = out
-            .0
-            .encode_descriptor("lane_depth", help, None, MetricType::Gauge)?;
-        let mut family = Family(encoder);
-        for (name, stats) in named() {
-            family.gauge(&[("shard", name)], stats.lane_depth.get())?;
-        }
-        let help = "The most requests of other shards that ever waited at a drain.";
-        let encoder = out
-            .0
-            .encode_descriptor("lane_depth_max", help, None, MetricType::Gauge)?;
-        let mut family = Family(encoder);
-        for (name, stats) in named() {
-            family.gauge(&[("shard", name)], stats.lane_depth_max.get())?;
+        Ok(())
+    }
+
+    fn clients(&self, out: &mut Writer<'_>) -> Result {
+        let help = "Announces with event=started, by the client's id.";
+        let mut family = out.counters("client_starts", help)?;
+        for (client, starts) in self.0.clients().unwrap_or_default() {
+            family.counter(&[("client", &client)], starts)?;
         }
         Ok(())
+    }
+
+    fn batches(&self, out: &mut Writer<'_>) -> Result {
+        let mut buckets = BATCH_BUCKETS.map(|bound| (bound as f64, 0));
+        for stats in &self.0.shards {
+            for (bucket, count) in buckets.iter_mut().zip(stats.batches()) {
+                bucket.1 += count;
+            }
+        }
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let datagrams = self.sum(|stats| stats.datagrams.get());
+        let bounds: Vec<_> = buckets.into_iter().chain([(f64::INFINITY, 0)]).collect();
+        let help = "Datagrams that one receive brought.";
+        out.0
+            .encode_descriptor("receive_batch_datagrams", help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(datagrams as f64, count, &bounds, None)
     }
 
     fn sweep(&self, out: &mut Writer<'_>) -> Result {
@@ -278,48 +289,20 @@ impl Snapshot {
             slices,
         )?;
         let nanoseconds = self.sum(|stats| stats.sweep.nanoseconds.get());
-        let seconds = out.0.encode_descriptor(
-            "sweep",
-            "Time spent in sweeps for expired peers.",
-            Some(&Unit::Seconds),
-            MetricType::Counter,
-        )?;
-        ConstCounter::new(nanoseconds as f64 / 1e9).encode(seconds)?;
-
-        let bounds = SWEEP_BUCKETS_MILLISECONDS
-            .into_iter()
-            .chain([f64::INFINITY]);
-        let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
-        let mut milliseconds = 0.0;
-        for stats in &self.shards {
-            milliseconds += stats.sweep.pass_milliseconds();
-            for (bucket, passes) in buckets.iter_mut().zip(stats.sweep.passes()) {
-                bucket.1 += passes;
-            }
-        }
-        let count = buckets.iter().map(|(_, passes)| passes).sum();
-        let unit = Unit::Other("milliseconds".to_owned());
-        let mut histogram = out.0.encode_descriptor(
-            "sweep_duration",
-            "Time that one sweep over everything a shard holds took, without its pauses.",
-            Some(&unit),
-            MetricType::Histogram,
-        )?;
-        histogram.encode_histogram::<NoLabelSet>(milliseconds, count, &buckets, None)
+        let help = "Time spent in sweeps for expired peers.";
+        out.seconds("sweep", help, nanoseconds as f64 / 1e9)
     }
 
     fn state(&self, out: &mut Writer<'_>) -> Result {
         let seconds = &Unit::Seconds;
         let help = "When the state was saved last, in seconds since 1970; 0: never.";
-        let saved = self.state.last_saved_unix_seconds();
+        let saved = self.0.state.last_saved_unix_seconds();
         out.gauge("state_last_saved_timestamp", help, Some(seconds), saved)?;
         let help = "Time that the last save of the state took.";
-        let mut took =
-            out.0
-                .encode_descriptor("state_save", help, Some(seconds), MetricType::Gauge)?;
-        took.encode_gauge(&self.state.save_duration().as_secs_f64())?;
+        let took = self.0.state.save_duration().as_secs_f64();
+        out.gauge_of("state_save", help, Some(seconds), took)?;
         let help = "Saves of the state that failed.";
-        let failures = self.state.save_failures();
+        let failures = self.0.state.save_failures();
         out.counter("state_save_failures", help, None, failures)
     }
 }
@@ -334,61 +317,10 @@ fn kinds() -> impl Iterator<Item = (Protocol, Action, AddressFamily)> {
         .flat_map(|(protocol, action)| AddressFamily::ALL.map(|family| (protocol, action, family)))
 }
 
-/// A label's name and value.
-type Label<'a> = (&'static str, &'a str);
-
 fn kind_labels(protocol: Protocol, action: Action, family: AddressFamily) -> [Label<'static>; 3] {
     [
         ("protocol", protocol.name()),
         ("action", action.name()),
         ("address_family", family.name()),
     ]
-}
-
-/// Writes metrics that have one value, and begins those that have more.
-struct Writer<'a>(DescriptorEncoder<'a>);
-
-impl Writer<'_> {
-    fn counters<'s>(
-        &'s mut self,
-        name: &'s str,
-        help: &str,
-    ) -> std::result::Result<Family<'s>, Error> {
-        let encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        Ok(Family(encoder))
-    }
-
-    fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> Result {
-        let encoder = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Counter)?;
-        ConstCounter::new(value).encode(encoder)
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> Result {
-        let encoder = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        ConstGauge::new(as_gauge(value)).encode(encoder)
-    }
-}
-
-/// Writes the values of one metric.
-struct Family<'a>(MetricEncoder<'a>);
-
-impl Family<'_> {
-    fn counter(&mut self, labels: &[Label<'_>], value: u64) -> Result {
-        ConstCounter::new(value).encode(self.0.encode_family(&labels)?)
-    }
-
-    fn gauge(&mut self, labels: &[Label<'_>], value: u64) -> Result {
-        ConstGauge::new(as_gauge(value)).encode(self.0.encode_family(&labels)?)
-    }
-}
-
-/// The encoder has no unsigned gauge.
-fn as_gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What happens beside the shards: logging, signals, the metrics endpoint,
+//! What happens beside the shards: logging, signals, metrics and statistics,
 //! files that hooks use.
 //!
 //! Nothing here is on the request path, and nothing here may block a shard.
@@ -7,8 +7,9 @@ pub mod background;
 pub mod certificates;
 pub mod logging;
 pub mod metrics;
-pub mod metrics_server;
 pub mod opentracker_stats;
 pub mod reloads;
+pub mod report;
 pub mod service_manager;
 pub mod signals;
+pub mod web;

@@ -10,8 +10,10 @@
 //! Invariants: at most [`Desk::credit`] questions are out to one owner, so the
 //! answers to them always fit into the lane back. Nothing waits for a lane: a
 //! question that does not fit is refused, and its client is told or asks
-//! again. A question whose answer does not come is given up after
-//! [`PATIENCE_SECONDS`].
+//! again. The client of a question whose answer does not come is told so after
+//! [`PATIENCE_SECONDS`]; the question keeps its credit until it comes back, since
+//! it may still lie in a lane, or until it is written off after
+//! [`WRITE_OFF_SECONDS`] more.
 
 use crate::bittorrent::{Announce, AnnounceCounts, InfoHash, ScrapeCounts};
 use crate::shard::Shard;
@@ -24,6 +26,10 @@ use slab::Slab;
 /// microseconds; only a lost message takes longer, and the client's own
 /// patience is about 15 s.
 pub const PATIENCE_SECONDS: u32 = 3;
+
+/// How long after its client was told a question is waited for: only one that
+/// was lost takes longer, which sound lanes do not do.
+pub const WRITE_OFF_SECONDS: u32 = 30;
 
 /// The lanes to the other shards.
 pub trait Lanes {
@@ -64,7 +70,8 @@ struct Waiting<R> {
     generation: u32,
     /// When patience ends, in monotonic seconds.
     until_seconds: u32,
-    client: R,
+    /// `None` once it was told that no answer comes: only credit is waited for.
+    client: Option<R>,
     kind: WaitingFor,
 }
 
@@ -89,6 +96,8 @@ pub struct Desk<L, R> {
     credit: usize,
     out: Vec<usize>,
     waiting: Slab<Waiting<R>>,
+    /// How many of these are there for their credit only.
+    overdue: usize,
     generation: u32,
     /// Exchanges and scrapes to be used again.
     #[expect(clippy::vec_box, reason = "the boxes themselves travel over the lanes")]
@@ -113,6 +122,7 @@ impl<L: Lanes, R> Desk<L, R> {
             credit: lane_length / 2,
             out: vec![0; shards],
             waiting: Slab::new(),
+            overdue: 0,
             generation: 0,
             exchanges: Vec::new(),
             scrapes: Vec::new(),
@@ -131,7 +141,7 @@ impl<L: Lanes, R> Desk<L, R> {
     /// How many wait for an answer.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() - self.overdue
     }
 
     /// The lanes.
@@ -193,8 +203,7 @@ impl<L: Lanes, R> Desk<L, R> {
             return;
         }
         let token = self.wait(now_seconds, client, WaitingFor::Scrape(scrape));
-        // Nobody is asked unless all can be: a part on its way whose credit had
-        // already come back would take the place of an answer in its lane.
+        // Nobody is asked unless all can be: the answers would be for nobody.
         let mut refused = self
             .asked
             .iter()
@@ -214,7 +223,7 @@ impl<L: Lanes, R> Desk<L, R> {
                 scrape.missing.push(owner);
             }
         }
-        if refused && let Some(client) = self.give_up(token) {
+        if refused && let Some(client) = self.give_up(now_seconds, place(token)) {
             answer(client, Answer::Failed);
         }
     }
@@ -239,7 +248,7 @@ impl<L: Lanes, R> Desk<L, R> {
             } else {
                 shard.handle(now_seconds, &mut exchange);
                 // The origin's credit keeps room in this lane; where it is full
-                // all the same, the origin's patience ends the wait.
+                // all the same, the origin writes the question off.
                 let _ = self.lanes.send(exchange.origin, exchange);
             }
         }
@@ -252,15 +261,16 @@ impl<L: Lanes, R> Desk<L, R> {
     pub fn expire(&mut self, now_seconds: u32, mut answer: impl FnMut(R, Answer<'_>)) -> usize {
         let mut given_up = 0;
         for at in 0..self.waiting.capacity() {
-            let Some(waiting) = self.waiting.get(at) else {
-                continue;
-            };
-            if waiting.until_seconds > now_seconds {
-                continue;
+            match self.waiting.get(at) {
+                Some(waiting) if waiting.until_seconds <= now_seconds => {}
+                _ => continue,
             }
-            if let Some(client) = self.give_up(token(at, waiting.generation)) {
-                given_up += 1;
-                answer(client, Answer::Failed);
+            match self.give_up(now_seconds, at) {
+                Some(client) => {
+                    given_up += 1;
+                    answer(client, Answer::Failed);
+                }
+                None => self.write_off(at),
             }
         }
         given_up
@@ -308,7 +318,7 @@ impl<L: Lanes, R> Desk<L, R> {
             .get_mut(place(token))
             .filter(|waiting| waiting.generation == generation(token))
         else {
-            // Too late: its credit came back when patience ended.
+            // It was written off, and its credit came back then.
             return;
         };
         if let WaitingFor::Scrape(scrape) = &mut waiting.kind {
@@ -327,37 +337,53 @@ impl<L: Lanes, R> Desk<L, R> {
         let Some(waiting) = self.forget(token) else {
             return;
         };
-        match waiting.kind {
-            WaitingFor::Announce(_) => {
-                answer(
-                    waiting.client,
-                    Answer::Announce(exchange.counts, &exchange.peers),
-                );
+        match (waiting.client, waiting.kind) {
+            (Some(client), WaitingFor::Announce(_)) => {
+                answer(client, Answer::Announce(exchange.counts, &exchange.peers));
             }
-            WaitingFor::Scrape(scrape) => {
-                answer(
-                    waiting.client,
-                    Answer::Scrape(&scrape.hashes, &scrape.counts),
-                );
+            (client, WaitingFor::Scrape(scrape)) => {
+                if let Some(client) = client {
+                    answer(client, Answer::Scrape(&scrape.hashes, &scrape.counts));
+                }
                 self.scrapes.push(scrape);
             }
+            // Too late.
+            (None, WaitingFor::Announce(_)) => {}
         }
     }
 
-    /// Ends a wait whose answer will not come; returns who waited, unless the
-    /// wait is over already. Whatever arrives later is ignored.
-    fn give_up(&mut self, token: u64) -> Option<R> {
-        let waiting = self.forget(token)?;
-        match waiting.kind {
-            WaitingFor::Announce(owner) => self.return_credit(owner),
-            WaitingFor::Scrape(scrape) => {
+    /// Ends the wait of a client whose answer will not come; returns the client,
+    /// unless it knows already. What is under way to owners keeps its credit.
+    fn give_up(&mut self, now_seconds: u32, at: usize) -> Option<R> {
+        let waiting = self.waiting.get_mut(at)?;
+        let client = waiting.client.take()?;
+        waiting.until_seconds = now_seconds.saturating_add(WRITE_OFF_SECONDS);
+        self.overdue += 1;
+        if matches!(&waiting.kind, WaitingFor::Scrape(scrape) if scrape.missing.is_empty()) {
+            self.write_off(at);
+        }
+        Some(client)
+    }
+
+    /// Takes back the credit of a question that does not come back. If it does
+    /// all the same, it is ignored.
+    fn write_off(&mut self, at: usize) {
+        let Some(waiting) = self.waiting.get(at) else {
+            return;
+        };
+        match self
+            .forget(token(at, waiting.generation))
+            .map(|waiting| waiting.kind)
+        {
+            Some(WaitingFor::Announce(owner)) => self.return_credit(owner),
+            Some(WaitingFor::Scrape(scrape)) => {
                 for &owner in &scrape.missing {
                     self.return_credit(owner);
                 }
                 self.scrapes.push(scrape);
             }
+            None => {}
         }
-        Some(waiting.client)
     }
 
     fn wait(&mut self, now_seconds: u32, client: R, kind: WaitingFor) -> u64 {
@@ -365,7 +391,7 @@ impl<L: Lanes, R> Desk<L, R> {
         let at = self.waiting.insert(Waiting {
             generation: self.generation,
             until_seconds: now_seconds.saturating_add(PATIENCE_SECONDS),
-            client,
+            client: Some(client),
             kind,
         });
         token(at, self.generation)
@@ -375,7 +401,9 @@ impl<L: Lanes, R> Desk<L, R> {
         let at = place(token);
         match self.waiting.get(at) {
             Some(waiting) if waiting.generation == generation(token) => {
-                Some(self.waiting.remove(at))
+                let waiting = self.waiting.remove(at);
+                self.overdue -= usize::from(waiting.client.is_none());
+                Some(waiting)
             }
             _ => None,
         }

@@ -7,6 +7,7 @@
 pub mod desk;
 mod dialect;
 pub mod http;
+mod late;
 pub mod udp;
 pub mod update;
 pub mod worker;

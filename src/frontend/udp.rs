@@ -6,30 +6,32 @@
 //!
 //! Nothing is sent to a source that has not shown a connection id but answers
 //! no longer than the request (a connection id itself, or that one is bad), so
-//! the tracker is no use for reflection.
+//! the tracker is no use for reflection. Nor is anything answered that an answer
+//! of a tracker could be: with one forged datagram two trackers would answer
+//! each other for ever.
 
+mod measure;
+mod peers;
+mod read;
 mod settings;
 
 pub use settings::UdpSettings;
 
-use super::desk::{Answer, Asked, Desk, Lanes};
-use super::{Client, dialect};
+use super::Client;
+use super::desk::{Answer, Desk, Lanes};
+use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
-use crate::hook::{Context, Refused, Transport, Url};
-use crate::protocol::Dialect;
-use crate::protocol::udp::{
-    self, ANNOUNCE_HEADER_BYTES, AnnounceAction, ErrorText, ParseError, Request, ScrapeHashes,
-};
+use crate::protocol::udp::{self, ANNOUNCE_HEADER_BYTES, AnnounceAction};
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
-use crate::shard::exchange::{PeerOutput, Question};
-use crate::shard::families::{Families, Peers};
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
-use crate::swarm::StoredPeer;
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
+use peers::DatagramPeers;
+use read::Reader;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is needed to answer a datagram later.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,8 @@ pub struct UdpClient {
     transaction_id: u32,
     action: AnnounceAction,
     interval_seconds: u32,
+    /// When the datagram was found, since the start.
+    arrived: Duration,
 }
 
 impl std::fmt::Debug for Address {
@@ -74,6 +78,8 @@ pub struct UdpFrontend {
     prepared: Vec<Prepared>,
     /// The hashes of a scrape, for hooks.
     scraped: Vec<InfoHash>,
+    /// Replies of this turn that waited for another shard.
+    late: Vec<LateReply>,
     stats: Arc<ShardStats>,
 }
 
@@ -99,6 +105,7 @@ impl UdpFrontend {
             inbox: Inbox::default(),
             prepared: Vec::with_capacity(BATCH),
             scraped: Vec::new(),
+            late: Vec::new(),
             stats,
         }
     }
@@ -142,9 +149,26 @@ impl UdpFrontend {
         desk: &mut Desk<L, Client>,
     ) -> io::Result<usize> {
         let count = self.inbox.receive(&self.endpoints[endpoint].socket)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        self.note_batch(endpoint, count);
         self.prepared.clear();
+        let Endpoint { family, outbox, .. } = &mut self.endpoints[endpoint];
+        let mut reader = Reader {
+            settings: &self.settings,
+            endpoint,
+            family: *family,
+            outbox,
+            prepared: &mut self.prepared,
+            scraped: &mut self.scraped,
+            stats: &self.stats,
+            now,
+            shard,
+            desk,
+        };
         for at in 0..count {
-            self.read(endpoint, at, now, shard, desk);
+            reader.read(at, &self.inbox.datagram(at));
         }
         for prepared in &self.prepared {
             shard.prefetch_slot(prepared.announce.family(), prepared.hash);
@@ -186,15 +210,13 @@ impl UdpFrontend {
                     announce_header(buffer, client, counts)?;
                     Some(end)
                 });
-                self.stats
-                    .reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
+                self.answered_late(client, Action::Announce, family);
             }
             Answer::Scrape(_, counts) => {
                 // More than fits was asked for if the limit has changed since.
                 let fits = counts.len().min(self.settings.scrape_limit(family));
                 push_scrape(outbox, client, &counts[..fits]);
-                self.stats
-                    .reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
+                self.answered_late(client, Action::Scrape, family);
             }
             // The client asks again by itself.
             Answer::Failed => self.stats.dropped(Protocol::Udp, DropReason::LaneFull),
@@ -214,188 +236,14 @@ impl UdpFrontend {
             return;
         }
         let sent = outbox.send(&*socket);
+        if let Some(listener) = self.stats.listener(Protocol::Udp, endpoint) {
+            listener.departures.add(sent.sent as u64);
+            listener.bytes_out.add(sent.bytes);
+        }
         if sent.failed > 0 {
             self.stats
                 .drops(Protocol::Udp, DropReason::SendFailed)
                 .add(sent.failed as u64);
-        }
-    }
-
-    /// The first step for one datagram: answers it if no swarm is needed, asks
-    /// its owner if that is another shard, or prepares it.
-    fn read<L: Lanes>(
-        &mut self,
-        endpoint: usize,
-        at: usize,
-        now: &Now,
-        shard: &mut Shard,
-        desk: &mut Desk<L, Client>,
-    ) {
-        let Self {
-            settings,
-            endpoints,
-            inbox,
-            prepared,
-            scraped,
-            stats,
-        } = self;
-        let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
-        let family = *family;
-        let datagram = inbox.datagram(at);
-        let mut client = UdpClient {
-            endpoint,
-            to: datagram.from,
-            from: datagram.to,
-            transaction_id: 0,
-            action: AnnounceAction::Standard,
-            interval_seconds: settings.interval_seconds,
-        };
-        let source = datagram.from.ip();
-        let accepts = |id| {
-            settings
-                .connection_ids
-                .accepts(now.unix_seconds, source, id)
-        };
-        let dialect = settings.dialect;
-        let parsed = match udp::parse(datagram.bytes) {
-            Err(ParseError::Answer {
-                connection_id,
-                error,
-                ..
-            }) if dialect == Dialect::Opentracker
-                && (error == ErrorText::UnknownAction || accepts(connection_id)) =>
-            {
-                udp::parse_leniently(datagram.bytes)
-            }
-            parsed => parsed,
-        };
-        let request = match parsed {
-            Ok(request) => request,
-            Err(ParseError::Drop(reason)) => {
-                stats.request(Protocol::Udp, Action::Other, family);
-                stats.dropped(Protocol::Udp, drop_reason(reason));
-                return;
-            }
-            Err(ParseError::Answer {
-                connection_id,
-                transaction_id,
-                error,
-            }) => {
-                stats.request(Protocol::Udp, Action::Other, family);
-                client.transaction_id = transaction_id;
-                if accepts(connection_id) {
-                    push_error(outbox, &client, error.as_str());
-                    stats.reply(Protocol::Udp, Action::Other, family, Outcome::Error);
-                } else {
-                    let (bytes, action) = (datagram.bytes.len(), Action::Other);
-                    refuse(outbox, &client, bytes, dialect, action, family, stats);
-                }
-                return;
-            }
-        };
-        client.transaction_id = request.transaction_id();
-        let action = match request {
-            Request::Connect { .. } => Action::Connect,
-            Request::Announce { .. } => Action::Announce,
-            Request::Scrape { .. } => Action::Scrape,
-        };
-        stats.request(Protocol::Udp, action, family);
-        if request.connection_id().is_some_and(|id| !accepts(id)) {
-            let bytes = datagram.bytes.len();
-            refuse(outbox, &client, bytes, dialect, action, family, stats);
-            return;
-        }
-        match request {
-            Request::Connect { transaction_id } => {
-                let id = settings.connection_ids.issue(now.unix_seconds, source);
-                outbox.push(client.to, client.from, |buffer| {
-                    udp::write_connect(buffer, transaction_id, id).ok()
-                });
-                stats.reply(Protocol::Udp, Action::Connect, family, Outcome::Ok);
-            }
-            Request::Announce {
-                announce: fields,
-                transaction_id,
-                ..
-            } => {
-                client.action = fields.action;
-                let mut announce = match settings.announce(&fields, source, family) {
-                    Ok(announce) => announce,
-                    Err(error) => {
-                        push_error(outbox, &client, error.as_str());
-                        stats.reply(Protocol::Udp, Action::Announce, family, Outcome::Error);
-                        return;
-                    }
-                };
-                if settings.varies() {
-                    settings.vary(shard, &mut announce, &mut client);
-                }
-                let context = Context {
-                    url: Url::Data(fields.url_data),
-                    ..Context::bare(Transport::Udp, source)
-                };
-                if shard.hooks().judges() {
-                    let judgement = shard.before_announce(now.into(), &mut announce, &context);
-                    match dialect::accept(dialect, judgement, &announce) {
-                        Ok(effects) => {
-                            client.interval_seconds = client
-                                .interval_seconds
-                                .saturating_add(effects.extra_interval_seconds)
-                        }
-                        Err(refused) => {
-                            answer_refused(outbox, &client, &refused, action, family, stats);
-                            return;
-                        }
-                    }
-                }
-                let owner = shard.owners().owner(&announce.info_hash);
-                if shard.hooks().notes() {
-                    shard.after_announce(now.into(), &announce, &context);
-                }
-                if owner == shard.id() {
-                    let hash = shard.prefetch_swarm(family, &announce.info_hash);
-                    prepared.push(Prepared {
-                        announce,
-                        hash,
-                        transaction_id,
-                        action: fields.action,
-                        interval_seconds: client.interval_seconds,
-                        at,
-                    });
-                    return;
-                }
-                stats.cross_shard_request(Protocol::Udp);
-                let question = match dialect.combines_families() {
-                    false => Question::Announce(announce),
-                    true => Question::AnnounceBoth(announce, Peers::Own),
-                };
-                let asked = desk.ask_one(now.seconds, owner, question, Client::Udp(client));
-                if asked == Asked::Refused {
-                    stats.dropped(Protocol::Udp, DropReason::LaneFull);
-                }
-            }
-            Request::Scrape { info_hashes, .. } => {
-                let hashes = info_hashes.truncated(settings.scrape_limit(family));
-                if shard.hooks().judges() {
-                    scraped.clear();
-                    if shard.hooks().wants().scrapes {
-                        scraped.extend(hashes.iter());
-                    }
-                    let context = Context::bare(Transport::Udp, source);
-                    let result = shard.before_scrape(now.into(), scraped, &context);
-                    if let Err(refused) = result {
-                        let refused = dialect::word(dialect, refused);
-                        answer_refused(outbox, &client, &refused, action, family, stats);
-                        return;
-                    }
-                }
-                let families = match dialect.combines_families() {
-                    false => Families::One(family),
-                    true => Families::Both,
-                };
-                let asked = (hashes, families);
-                scrape(asked, client, now, family, shard, desk, outbox, stats);
-            }
         }
     }
 
@@ -460,120 +308,8 @@ fn announce_header(
     .ok()
 }
 
-/// Peers written one behind the other into a datagram.
-struct DatagramPeers<'a> {
-    buffer: &'a mut [u8],
-    filled: usize,
-}
-
-impl PeerOutput for DatagramPeers<'_> {
-    #[inline]
-    fn peers<P: StoredPeer>(&mut self, peers: &[P]) {
-        for peer in peers {
-            let compact = peer.compact();
-            let end = self.filled + compact.len();
-            // num_want was clamped to what fits.
-            let Some(room) = self.buffer.get_mut(self.filled..end) else {
-                return;
-            };
-            room.copy_from_slice(compact);
-            self.filled = end;
-        }
-    }
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the frontend's parts, borrowed apart"
-)]
-fn scrape<L: Lanes>(
-    (hashes, families): (ScrapeHashes<'_>, Families),
-    client: UdpClient,
-    now: &Now,
-    family: AddressFamily,
-    shard: &mut Shard,
-    desk: &mut Desk<L, Client>,
-    outbox: &mut Outbox,
-    stats: &ShardStats,
-) {
-    let id = shard.id();
-    if hashes.iter().any(|hash| shard.owners().owner(&hash) != id) {
-        stats.cross_shard_request(Protocol::Udp);
-    }
-    desk.scrape(
-        now.seconds,
-        shard,
-        families,
-        hashes.iter(),
-        Client::Udp(client),
-        |_, answer| match answer {
-            Answer::Scrape(_, counts) => {
-                push_scrape(outbox, &client, counts);
-                stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
-            }
-            _ => stats.dropped(Protocol::Udp, DropReason::LaneFull),
-        },
-    );
-}
-
 fn push_scrape(outbox: &mut Outbox, client: &UdpClient, counts: &[ScrapeCounts]) {
     outbox.push(client.to, client.from, |buffer| {
         udp::write_scrape(buffer, client.transaction_id, counts.iter().copied()).ok()
     });
-}
-
-fn push_error(outbox: &mut Outbox, client: &UdpClient, text: &str) {
-    outbox.push(client.to, client.from, |buffer| {
-        udp::write_error(buffer, client.transaction_id, text).ok()
-    });
-}
-
-/// Answers a request that a hook refused, if it is to have an answer.
-fn answer_refused(
-    outbox: &mut Outbox,
-    client: &UdpClient,
-    refused: &Refused,
-    action: Action,
-    family: AddressFamily,
-    stats: &ShardStats,
-) {
-    match refused.failure {
-        Some(failure) => {
-            push_error(outbox, client, failure.reason);
-            stats.reply(Protocol::Udp, action, family, Outcome::Error);
-        }
-        None => stats.dropped(Protocol::Udp, DropReason::Hook),
-    }
-}
-
-const fn drop_reason(reason: udp::DropReason) -> DropReason {
-    match reason {
-        udp::DropReason::TooShort => DropReason::TooShort,
-        udp::DropReason::WrongProtocolId => DropReason::BadMagic,
-        udp::DropReason::Malformed => DropReason::Malformed,
-    }
-}
-
-/// Answers a connection id that was not accepted, unless the answer would be
-/// longer than the request.
-fn refuse(
-    outbox: &mut Outbox,
-    client: &UdpClient,
-    request_bytes: usize,
-    dialect: Dialect,
-    action: Action,
-    family: AddressFamily,
-    stats: &ShardStats,
-) {
-    stats.opentracker.connection_id_mismatches.add(1);
-    let before = outbox.len();
-    outbox.push(client.to, client.from, |buffer| {
-        let text = dialect.bad_connection_id();
-        udp::write_bad_connection_id(buffer, request_bytes, client.transaction_id, text)
-    });
-    if outbox.len() == before {
-        stats.dropped(Protocol::Udp, DropReason::BadConnectionId);
-    } else {
-        stats.reply(Protocol::Udp, action, family, Outcome::Error);
-    }
 }

@@ -45,6 +45,10 @@ const GATHERED: usize = BATCH / 2;
 /// How long a stopping shard waits for answers that are still under way.
 const STOP_PATIENCE: Duration = Duration::from_millis(700);
 
+/// How often a stopping shard still serves each UDP socket: 16,384 datagrams.
+/// More would hold up the end under a flood.
+const STOP_TURNS: usize = 64;
+
 /// Marks in the upper two bits of a reactor token.
 const MARK_SHIFT: u32 = 62;
 const UDP_MARK: u64 = 0;
@@ -158,12 +162,17 @@ impl Worker {
                 true => {
                     let work = || lanes.waiting() > 0 || (!told && stop.is_stopping());
                     let rest = || mailbox.is_full() || surveys.has_work();
-                    self.reactor.wait(|| work() || rest()).await?
+                    let ends = || told && stop.all_done();
+                    let http = self.http.as_ref();
+                    let greets = || http.is_some_and(HttpFrontend::has_postponed);
+                    self.reactor
+                        .wait(|| work() || rest() || ends() || greets())
+                        .await?
                 }
                 false => self.reactor.look()?,
             };
             let now = self.clock.now();
-            let datagrams = self.sockets(&now, &mut streams)?;
+            let datagrams = self.sockets(&now, &mut streams);
             let since = now.elapsed.saturating_sub(last_datagrams);
             let dense = since < BRISK * datagrams as u32;
             let brisk = dense && datagrams < GATHERED;
@@ -171,7 +180,7 @@ impl Worker {
                 last_datagrams = now.elapsed;
             }
             if dense {
-                self.watch_streams(&mut streams)?;
+                self.watch_streams(&mut streams);
             }
             self.lanes(&now);
             if self.mailbox.is_full() {
@@ -205,6 +214,7 @@ impl Worker {
 
     /// Does the surveys that were left for the end, when it serves no more.
     async fn last_surveys(mut self) -> io::Result<()> {
+        self.mailbox.close();
         // Refused connections are better than silent ones.
         (self.udp, self.http) = (None, None);
         self.surveys.begin_last();
@@ -233,21 +243,23 @@ impl Worker {
 
     /// Handles the streams, and the sockets that the last wait found ready;
     /// returns how many datagrams there were.
-    fn sockets(&mut self, now: &Now, streams: &mut Streams) -> io::Result<usize> {
+    fn sockets(&mut self, now: &Now, streams: &mut Streams) -> usize {
         let mut datagrams = 0;
+        let mut http_ready = false;
         streams.candidates.clear();
         for at in (0..streams.endpoints.len()).rev() {
             let endpoint = streams.endpoints[at];
             let count = self.datagrams(endpoint, now);
             datagrams += count;
-            if count == 0 {
+            // If the kernel has no room for the watch now, it stays a stream.
+            if count == 0 && self.watch_datagrams(endpoint).is_ok() {
                 streams.endpoints.swap_remove(at);
-                self.watch_datagrams(endpoint)?;
             }
         }
         for at in 0..self.reactor.ready().len() {
             let token = self.reactor.ready()[at];
             let number = token & !(3 << MARK_SHIFT);
+            http_ready |= token >> MARK_SHIFT << MARK_SHIFT != UDP_MARK;
             match token >> MARK_SHIFT << MARK_SHIFT {
                 UDP_MARK => {
                     let count = self.datagrams(number as usize, now);
@@ -256,25 +268,34 @@ impl Worker {
                         streams.candidates.push(number as usize);
                     }
                 }
-                LISTENER_MARK => self.http(now, |http, turn| http.accept(number as usize, turn)),
+                LISTENER_MARK => self.http(now, |http, turn| {
+                    http.accept(number as usize, turn);
+                }),
                 _ => self.http(now, |http, turn| {
                     http.ready(ConnectionToken::from_bits(number), turn);
                 }),
             }
         }
-        Ok(datagrams)
+        if let Some(http) = &self.http {
+            http_ready |= http.has_postponed();
+        }
+        self.http(now, HttpFrontend::greet);
+        if http_ready && let Some(http) = &mut self.http {
+            http.measure(self.clock.elapsed().saturating_sub(now.elapsed));
+        }
+        datagrams
     }
 
     /// Takes the sockets that may be streams out of the reactor.
-    fn watch_streams(&self, streams: &mut Streams) -> io::Result<()> {
+    fn watch_streams(&self, streams: &mut Streams) {
         let Some(udp) = &self.udp else {
-            return Ok(());
+            return;
         };
         for endpoint in streams.candidates.drain(..) {
-            self.reactor.remove(udp.socket(endpoint))?;
-            streams.endpoints.push(endpoint);
+            if self.reactor.remove(udp.socket(endpoint)).is_ok() {
+                streams.endpoints.push(endpoint);
+            }
         }
-        Ok(())
     }
 
     fn watch_datagrams(&self, endpoint: usize) -> io::Result<()> {
@@ -294,7 +315,9 @@ impl Worker {
         let mut datagrams = 0;
         for _ in 0..UDP_BATCHES {
             match udp.serve(endpoint, now, &mut self.shard, &mut self.desk) {
+                Ok(0) => break,
                 Ok(count) => {
+                    udp.measure(endpoint, self.clock.elapsed().saturating_sub(now.elapsed));
                     datagrams += count;
                     if count < BATCH {
                         break;
@@ -362,8 +385,14 @@ impl Worker {
     fn after_answers(&mut self, now: &Now) {
         if let Some(udp) = &mut self.udp {
             udp.flush_all();
+            udp.measure_late(self.clock.elapsed());
         }
         self.http(now, HttpFrontend::resume);
+        if let Some(http) = &mut self.http {
+            let sent = self.clock.elapsed();
+            http.measure_late(sent);
+            http.measure(sent.saturating_sub(now.elapsed));
+        }
     }
 
     /// Takes what a reload has left. Between the batches: no request sees the
@@ -376,7 +405,7 @@ impl Worker {
     }
 
     fn tick(&mut self, now: &Now, since: Duration) {
-        self.shard.stats().ticks.add(1);
+        self.shard.stats().ticked(now.elapsed);
         self.shard.tick_hooks(now.seconds, now.into());
         let before = self.clock.elapsed();
         let report = self.shard.tick(now.seconds, since.as_millis() as u64);
@@ -398,7 +427,8 @@ impl Worker {
                 // What has arrived is still answered.
                 let endpoints = self.udp.as_ref().map_or(0, |udp| udp.sockets().count());
                 for endpoint in 0..endpoints {
-                    self.datagrams(endpoint, now);
+                    let mut turns = 0..STOP_TURNS;
+                    while turns.next().is_some() && self.datagrams(endpoint, now) > 0 {}
                 }
                 self.http(now, HttpFrontend::stop);
                 self.desk.lanes().ring();

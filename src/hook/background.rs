@@ -5,6 +5,7 @@
 //! its own and ends it. Nothing here is on the request path.
 
 use crossbeam_channel::Receiver;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 /// The work that the hooks of one configuration need.
@@ -20,7 +21,8 @@ pub struct Services {
     pub shards: usize,
 }
 
-/// Something that is read from files and read again when they change.
+/// Something that is read from files and read again when they change, or that
+/// comes through FIFOs.
 pub trait Source: Send {
     /// The directories in which something may change. Watched for files that
     /// come, go or are written.
@@ -31,6 +33,14 @@ pub trait Source: Send {
     /// line. Returns whether it wants to be called again soon: to free what
     /// shards still use.
     fn refresh(&mut self, all: bool) -> bool;
+
+    /// What becomes readable when something has come that is not in files.
+    fn inputs(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// Takes what its inputs have, without waiting for more.
+    fn receive(&mut self) {}
 }
 
 /// What a [`Task`] does on its thread.

@@ -12,6 +12,8 @@ use crate::bittorrent::{Announce, InfoHash};
 pub struct Chain {
     before: Vec<AnyHook>,
     after: Vec<AnyHook>,
+    /// Accepted announces are noted even without a posthook.
+    note_all: bool,
     wants: Wants,
     /// The parts of a datagram's URL data, joined.
     url: Vec<u8>,
@@ -30,6 +32,7 @@ impl Chain {
         Self {
             before,
             after,
+            note_all: false,
             wants,
             url: Vec::new(),
         }
@@ -49,11 +52,17 @@ impl Chain {
         !self.before.is_empty()
     }
 
-    /// Whether any hook takes note of accepted announces.
+    /// Whether any hook, or the shard, takes note of accepted announces.
     #[must_use]
     #[inline]
     pub const fn notes(&self) -> bool {
-        !self.after.is_empty()
+        self.note_all || !self.after.is_empty()
+    }
+
+    /// Has [`Chain::notes`] say yes even without a posthook: the shard itself
+    /// takes note.
+    pub const fn note_all(&mut self, note_all: bool) {
+        self.note_all = note_all;
     }
 
     /// What must be prepared of a request.

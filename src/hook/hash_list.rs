@@ -26,7 +26,14 @@ impl HashList {
     /// to strangers.
     #[must_use]
     pub fn new(hashes: &[InfoHash], seed: u64) -> Self {
-        let places = match hashes.len() {
+        Self::collect(hashes.len(), hashes.iter().copied(), seed)
+    }
+
+    /// The same for hashes that nobody holds in one piece: `most` is what there
+    /// may be of them; what is more than that is left out.
+    #[must_use]
+    pub fn collect(most: usize, hashes: impl Iterator<Item = InfoHash>, seed: u64) -> Self {
+        let places = match most {
             0 => 0,
             count => count + count / 2 + 1,
         };
@@ -36,8 +43,8 @@ impl HashList {
             has_zero: false,
             len: 0,
         };
-        for hash in hashes {
-            list.insert(hash);
+        for hash in hashes.take(most) {
+            list.insert(&hash);
         }
         list
     }
@@ -54,10 +61,20 @@ impl HashList {
         self.len == 0
     }
 
+    /// All hashes, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = InfoHash> + '_ {
+        let used = self.places.iter().filter(|place| **place != UNUSED);
+        let zero = self.has_zero.then_some(InfoHash(UNUSED));
+        used.map(|place| InfoHash(*place)).chain(zero)
+    }
+
     /// Whether a hash is in the set.
     #[must_use]
     #[inline]
     pub fn contains(&self, hash: &InfoHash) -> bool {
+        if self.len == 0 {
+            return false;
+        }
         if hash.0 == UNUSED {
             return self.has_zero;
         }
@@ -129,6 +146,7 @@ mod tests {
             let list = HashList::new(&hashes, 9);
             let set: HashSet<InfoHash> = hashes.iter().copied().collect();
             assert_eq!((list.len(), list.is_empty()), (set.len(), count == 0));
+            assert_eq!(list.iter().collect::<HashSet<_>>(), set);
             for hash in hashes.into_iter().chain((0..500).map(|_| draw())) {
                 assert_eq!(list.contains(&hash), set.contains(&hash), "{hash}");
             }

@@ -26,7 +26,10 @@
 
 pub mod background;
 mod chain;
+pub mod fifo;
+pub mod hash_lines;
 pub mod hash_list;
+pub mod layered_list;
 pub mod list_file;
 pub mod plan;
 pub mod prefix_table;

@@ -7,28 +7,45 @@
 //! and the log says which line; a bad .torrent file is left out with a warning
 //! (or stays with what it was).
 //!
+//! Programs can change the running list through FIFOs, a hash per line. Then
+//! files are read again at SIGHUP only, and what came through the FIFOs is
+//! forgotten at that: it is expected to stand in the files by then, as
+//! opentracker expects it.
+//!
 //! Options: `whitelist`, `whitelist_file`, `whitelist_directory`, or the same
-//! with `blacklist`; `scrapes` (default false) applies it to scrapes too.
+//! with `blacklist`; `scrapes` (default false) applies it to scrapes too;
+//! `format` (`karuta`, or `opentracker` to read lists as leniently);
+//! `fifo_add` and `fifo_delete`.
 
 use super::background::{Services, Source};
+use super::fifo::{Fifo, Tended};
+use super::hash_lines::HashLines;
 use super::hash_list::HashList;
+use super::layered_list::{Changes, LayeredList};
 use super::list_file::{self, Stamp};
 use super::shared::{Shared, View};
 use super::torrent_file::TorrentDirectory;
 use super::{AnnounceRequest, Hook, Moment, ScrapeRequest, Verdict, Wants};
 use crate::bittorrent::InfoHash;
 use crate::config::Section;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The refusal, as Chihaya words it.
 const UNAPPROVED: Verdict = Verdict::fail("unapproved torrent");
 
+/// How often a FIFO may be found in another reader's hands before that is
+/// worth a warning: a reload's old reader takes a moment to go.
+const PATIENCE: u32 = 10;
+
 /// The hook.
 #[derive(Clone, Debug)]
 pub struct TorrentApproval {
     options: Options,
-    list: View<HashList>,
+    list: View<LayeredList>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -38,6 +55,20 @@ struct Options {
     files: Vec<PathBuf>,
     directories: Vec<PathBuf>,
     scrapes: bool,
+    format: Format,
+    fifo_add: Option<PathBuf>,
+    fifo_delete: Option<PathBuf>,
+}
+
+/// How list files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Format {
+    /// A line that says nothing is an error, as is a file that is not there.
+    #[default]
+    Karuta,
+    /// Lines that say nothing are skipped; a file that is not there when the
+    /// tracker starts is an empty list.
+    Opentracker,
 }
 
 /// The keys of both kinds of list: inline, files, directories.
@@ -64,6 +95,16 @@ impl Hook for TorrentApproval {
             read.directories.extend(options.paths(directories));
         }
         options.boolean("scrapes", &mut read.scrapes);
+        let formats = [
+            ("karuta", Format::Karuta),
+            ("opentracker", Format::Opentracker),
+        ];
+        options.choice("format", &formats, &mut read.format);
+        read.fifo_add = read_fifo(options, "fifo_add");
+        read.fifo_delete = read_fifo(options, "fifo_delete");
+        if read.fifo_add.is_some() && read.fifo_add == read.fifo_delete {
+            options.refuse("fifo_delete", "is fifo_add; name another path");
+        }
         match (white, black) {
             (Some(white), Some(black)) => {
                 let message = format!("cannot be given with a {white}; remove one of them");
@@ -79,18 +120,18 @@ impl Hook for TorrentApproval {
         }
         Self {
             options: read,
-            list: Shared::new(HashList::new(&[], 0)).view(),
+            list: Shared::new(LayeredList::new(HashList::new(&[], 0), 0)).view(),
         }
     }
 
     fn start(&mut self, services: &mut Services) -> Result<(), String> {
         let mut source = ListSource::new(self.options.clone(), services.seed);
-        let list = source.load(true)?;
-        self.list = source.shared.view();
-        if let Some(list) = list {
-            source.shared.store(list);
-            self.list.refresh();
+        // Before the files are read: what is said to them from then on counts.
+        source.open_fifos()?;
+        if let Some(list) = source.load(true)? {
+            source.set(list);
         }
+        self.list = source.shared.view();
         if source.is_watched() {
             services.sources.push(Box::new(source));
         }
@@ -133,21 +174,39 @@ impl TorrentApproval {
     }
 }
 
+/// Takes the path of a FIFO.
+fn read_fifo(options: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
+    let path = options.text(key)?;
+    if path.is_empty() {
+        options.refuse(key, "is empty; name a path or remove this");
+        return None;
+    }
+    Some(PathBuf::from(path))
+}
+
 /// Reads the list, off the shards' threads.
 struct ListSource {
     options: Options,
     seed: u64,
-    shared: Arc<Shared<HashList>>,
+    shared: Arc<Shared<LayeredList>>,
+    /// The list as it was published last.
+    list: LayeredList,
     /// What the files were when they were read last, good or bad.
     stamps: Vec<Option<Stamp>>,
     torrents: Vec<TorrentDirectory>,
+    /// Each with what its lines say: to put in or to take out.
+    fifos: Vec<(Fifo, bool)>,
+    /// How often in a row a FIFO could not be had.
+    waited: u32,
 }
 
 impl ListSource {
     fn new(options: Options, seed: u64) -> Self {
+        let list = LayeredList::new(HashList::new(&[], seed), seed);
         Self {
             seed,
-            shared: Shared::new(HashList::new(&[], seed)),
+            shared: Shared::new(list.clone()),
+            list,
             stamps: Vec::new(),
             torrents: options
                 .directories
@@ -155,15 +214,36 @@ impl ListSource {
                 .map(|path| TorrentDirectory::new(path.clone()))
                 .collect(),
             options,
+            fifos: Vec::new(),
+            waited: 0,
         }
     }
 
+    fn open_fifos(&mut self) -> Result<(), String> {
+        let paths = [
+            (&self.options.fifo_add, true),
+            (&self.options.fifo_delete, false),
+        ];
+        for (path, puts_in) in paths {
+            if let Some(path) = path {
+                self.fifos.push((Fifo::open(path.clone())?, puts_in));
+            }
+        }
+        Ok(())
+    }
+
     fn is_watched(&self) -> bool {
-        !self.options.files.is_empty() || !self.torrents.is_empty()
+        !self.options.files.is_empty() || !self.torrents.is_empty() || !self.fifos.is_empty()
+    }
+
+    fn set(&mut self, list: HashList) {
+        self.list = LayeredList::new(list, self.seed);
+        self.shared.store(self.list.clone());
     }
 
     /// The whole list, or `None` if nothing has changed.
     fn load(&mut self, all: bool) -> Result<Option<HashList>, String> {
+        let is_first = self.stamps.is_empty();
         let stamps: Vec<_> = self
             .options
             .files
@@ -180,20 +260,57 @@ impl ListSource {
         }
         let mut hashes = self.options.inline.clone();
         for path in &self.options.files {
-            list_file::read(path, |line| {
-                hashes.push(info_hash(line)?);
-                Ok(())
-            })?;
+            match self.options.format {
+                Format::Karuta => list_file::read(path, |line| {
+                    hashes.push(info_hash(line)?);
+                    Ok(())
+                })?,
+                Format::Opentracker => read_leniently(path, is_first, &mut hashes)?,
+            }
         }
         for directory in &self.torrents {
             hashes.extend(directory.info_hashes());
         }
         Ok(Some(HashList::new(&hashes, self.seed)))
     }
+
+    /// Sees to the FIFOs. Returns whether one was taken over from another
+    /// reader, and whether one is still to be had.
+    fn tend_fifos(&mut self) -> (bool, bool) {
+        let (mut taken, mut waiting) = (false, None);
+        for (fifo, _) in &mut self.fifos {
+            match fifo.tend() {
+                Tended::Held => {}
+                Tended::Taken => taken = true,
+                Tended::Waiting => waiting = Some(fifo.path()),
+            }
+        }
+        self.waited = if waiting.is_some() {
+            self.waited + 1
+        } else {
+            0
+        };
+        if let Some(path) = waiting
+            && self.waited == PATIENCE
+        {
+            log::warn!(
+                "{}: is gone or read by another process; nothing is received",
+                path.display()
+            );
+        }
+        (taken, waiting.is_some())
+    }
 }
 
 impl Source for ListSource {
     fn directories(&self) -> Vec<PathBuf> {
+        if !self.fifos.is_empty() {
+            // A FIFO may be replaced.
+            let fifos = self.fifos.iter();
+            return fifos
+                .flat_map(|(fifo, _)| list_file::directories(fifo.path()))
+                .collect();
+        }
         let files = self.options.files.iter();
         let files = files.flat_map(|file| list_file::directories(file));
         files
@@ -202,16 +319,82 @@ impl Source for ListSource {
     }
 
     fn refresh(&mut self, all: bool) -> bool {
-        match self.load(all) {
-            Ok(None) => {}
-            Ok(Some(list)) => {
-                log::info!("torrent approval: read {} info hashes", list.len());
-                self.shared.store(list);
+        // What came before SIGHUP counts as part of what it flushes.
+        self.receive();
+        let (taken, waiting) = self.tend_fifos();
+        if all || taken || self.fifos.is_empty() {
+            match self.load(all) {
+                Ok(None) => {}
+                Ok(Some(list)) => {
+                    log::info!("torrent approval: read {} info hashes", list.len());
+                    self.set(list);
+                }
+                Err(error) => log::error!("torrent approval: {error}; the old list stays in use"),
             }
-            Err(error) => log::error!("torrent approval: {error}; the old list stays in use"),
         }
-        self.shared.free_unused()
+        self.shared.free_unused() | waiting
     }
+
+    fn inputs(&self) -> Vec<BorrowedFd<'_>> {
+        self.fifos
+            .iter()
+            .filter_map(|(fifo, _)| fifo.input())
+            .collect()
+    }
+
+    fn receive(&mut self) {
+        let mut changes = Changes::new();
+        // Of two that lie there, the one that was written last has the last
+        // word; in doubt, what takes out.
+        self.fifos
+            .sort_by_key(|(fifo, puts_in)| (fifo.written(), !puts_in));
+        for (fifo, puts_in) in &mut self.fifos {
+            fifo.receive(|hash| {
+                changes.insert(hash, *puts_in);
+            });
+        }
+        if !changes.is_empty() {
+            log::debug!(
+                "torrent approval: {} changes came through FIFOs",
+                changes.len()
+            );
+            self.list = self.list.changed(&changes);
+            self.shared.store(self.list.clone());
+        }
+    }
+}
+
+/// Reads a list as opentracker does. One that is not there when the tracker
+/// starts is empty; later the old list stays.
+fn read_leniently(path: &Path, is_first: bool, into: &mut Vec<InfoHash>) -> Result<(), String> {
+    let shown = path.display();
+    let unreadable = |error| format!("{shown}: cannot be read: {error}");
+    let mut file = match File::open(path) {
+        Err(error) if is_first && error.kind() == ErrorKind::NotFound => {
+            log::warn!("{shown}: is not there; the list is empty until it is");
+            return Ok(());
+        }
+        file => file.map_err(unreadable)?,
+    };
+    let (mut lines, mut buffer) = (HashLines::default(), vec![0; 1 << 18]);
+    loop {
+        let read = file.read(&mut buffer).map_err(unreadable)?;
+        let found = |hash| into.push(hash);
+        match buffer.get(..read) {
+            Some(bytes) if read > 0 => lines.feed(bytes, found),
+            _ => {
+                lines.end(found);
+                break;
+            }
+        }
+    }
+    if lines.skipped > 0 {
+        log::warn!(
+            "{shown}: {} lines that begin with no info hash are skipped",
+            lines.skipped
+        );
+    }
+    Ok(())
 }
 
 /// The hash at the beginning of a line of a list: 40 hexadecimal digits, or the
@@ -224,143 +407,4 @@ fn info_hash(line: &str) -> Result<InfoHash, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{announce, judge, problems, read, scrape, start};
-    use super::*;
-    use std::fs;
-
-    const ONE: &str = "0101010101010101010101010101010101010101";
-    const TWO: &str = "0202020202020202020202020202020202020202";
-
-    fn approves(hook: &mut TorrentApproval, hash: &str) -> bool {
-        let mut announce = announce();
-        announce.info_hash = hash.parse().expect("a hash");
-        judge(hook, &mut announce) == Verdict::Continue
-    }
-
-    #[test]
-    fn inline_lists_decide() {
-        let mut hook: TorrentApproval = read(&format!("whitelist: ['{ONE}']"));
-        start(&mut hook).expect("starts");
-        assert!(approves(&mut hook, ONE));
-        assert!(!approves(&mut hook, TWO));
-        let mut hook: TorrentApproval = read(&format!("blacklist: ['{ONE}']"));
-        start(&mut hook).expect("starts");
-        assert!(!approves(&mut hook, ONE));
-        assert!(approves(&mut hook, TWO));
-        let mut announce = announce();
-        announce.info_hash = ONE.parse().expect("a hash");
-        assert_eq!(
-            judge(&mut hook, &mut announce),
-            Verdict::fail("unapproved torrent")
-        );
-    }
-
-    #[test]
-    fn scrapes_are_free_unless_asked_for() {
-        let hash: InfoHash = ONE.parse().expect("a hash");
-        for (option, expected) in [("", Verdict::Continue), ("scrapes: true", UNAPPROVED)] {
-            let mut hook: TorrentApproval = read(&format!("blacklist: ['{ONE}']\n{option}"));
-            start(&mut hook).expect("starts");
-            assert_eq!(scrape(&mut hook, &[InfoHash([5; 20]), hash]), expected);
-            assert_eq!(scrape(&mut hook, &[InfoHash([5; 20])]), Verdict::Continue);
-        }
-    }
-
-    #[test]
-    fn a_file_is_read_again_when_it_changes_and_a_bad_one_changes_nothing() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("list");
-        fs::write(&path, format!("# a remark\r\n\n  {ONE} a name\n")).expect("written");
-        let mut hook: TorrentApproval = read(&format!("whitelist_file: '{}'", path.display()));
-        let mut sources = start(&mut hook).expect("starts").sources;
-        assert_eq!(sources[0].directories(), [directory.path()]);
-        assert!(approves(&mut hook, ONE));
-
-        fs::write(&path, format!("{ONE}\n{TWO}")).expect("written");
-        sources[0].refresh(false);
-        assert!(!approves(&mut hook, TWO), "not before the tick");
-        hook.tick(Moment::default());
-        assert!(approves(&mut hook, ONE) && approves(&mut hook, TWO));
-
-        fs::write(&path, format!("{ONE}\n{TWO}0\n")).expect("written");
-        let mut again = ListSource::new(hook.options.clone(), 1);
-        let error = again.load(true).expect_err("a bad line");
-        assert!(error.contains("list:2: "), "{error}");
-        for _ in 0..2 {
-            sources[0].refresh(true);
-            hook.tick(Moment::default());
-            assert!(approves(&mut hook, TWO), "the old list stays");
-        }
-
-        fs::remove_file(&path).expect("removed");
-        sources[0].refresh(false);
-        hook.tick(Moment::default());
-        assert!(approves(&mut hook, TWO), "the old list stays");
-    }
-
-    #[test]
-    fn lines_begin_with_a_hash_of_either_version() {
-        let v2 = format!("{ONE}{}", "ab".repeat(12));
-        assert_eq!(info_hash(&v2), Ok(InfoHash([1; 20])));
-        assert_eq!(info_hash(&format!("{TWO}\tname")), Ok(InfoHash([2; 20])));
-        for bad in ["", "xyz", &v2[..63], &ONE[..39], &format!("{ONE},name")] {
-            assert!(info_hash(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_directory_of_torrents_is_a_list() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let torrent = |name: &str| format!("d4:infod4:name1:{name}6:pieces0:ee");
-        let hash = |name: &str| {
-            super::super::torrent_file::sha1(format!("d4:name1:{name}6:pieces0:e").as_bytes())
-        };
-        fs::write(directory.path().join("a.torrent"), torrent("a")).expect("written");
-        fs::write(directory.path().join("b.txt"), torrent("b")).expect("written");
-        let path = directory.path().display();
-        let mut hook: TorrentApproval = read(&format!("whitelist_directory: '{path}'"));
-        let mut sources = start(&mut hook).expect("starts").sources;
-        assert!(approves(&mut hook, &hash("a").to_string()));
-        assert!(!approves(&mut hook, &hash("b").to_string()));
-        fs::rename(
-            directory.path().join("b.txt"),
-            directory.path().join("b.torrent"),
-        )
-        .expect("renamed");
-        fs::write(directory.path().join("bad.torrent"), "d4:info").expect("written");
-        sources[0].refresh(false);
-        hook.tick(Moment::default());
-        assert!(approves(&mut hook, &hash("b").to_string()));
-        // A file that goes bad stays what it was; one that goes is gone.
-        fs::write(directory.path().join("b.torrent"), "oops").expect("written");
-        fs::remove_file(directory.path().join("a.torrent")).expect("removed");
-        sources[0].refresh(false);
-        hook.tick(Moment::default());
-        assert!(approves(&mut hook, &hash("b").to_string()));
-        assert!(!approves(&mut hook, &hash("a").to_string()));
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (options, expected) in [
-            ("{}", "wants a list"),
-            (
-                "{whitelist_file: /a, blacklist: []}",
-                "blacklist: cannot be given with a whitelist_file",
-            ),
-            ("whitelist: [abc]", "whitelist[0]: \"abc\": an info hash is"),
-            ("whitelist_file: ''", "whitelist_file: is empty"),
-            ("{blacklist: [], scrape: true}", "did you mean \"scrapes\""),
-        ] {
-            let found = problems::<TorrentApproval>(options);
-            assert!(found.contains(expected), "{options}: {found}");
-        }
-        let mut hook: TorrentApproval = read("whitelist_file: /nonexistent/list");
-        let error = start(&mut hook).err().expect("no such file");
-        assert!(
-            error.starts_with("/nonexistent/list: cannot be read"),
-            "{error}"
-        );
-    }
-}
+mod tests;

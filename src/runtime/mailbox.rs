@@ -23,6 +23,8 @@ struct Places<T> {
     new: Vec<T>,
     /// What the shard has left.
     old: Vec<T>,
+    /// The shard has ended.
+    closed: bool,
 }
 
 impl<T> Default for Mailbox<T> {
@@ -32,6 +34,7 @@ impl<T> Default for Mailbox<T> {
             places: Mutex::new(Places {
                 new: Vec::new(),
                 old: Vec::new(),
+                closed: false,
             }),
             exchanged: Condvar::new(),
         }
@@ -52,10 +55,14 @@ impl<T> Mailbox<T> {
     }
 
     /// Leaves something for the shard, behind what still lies there unread,
-    /// and frees what the shard has left.
+    /// and frees what the shard has left. For a shard that has ended it does
+    /// nothing.
     pub fn put(&self, value: T) {
         let old = {
             let mut places = self.places();
+            if places.closed {
+                return;
+            }
             places.new.push(value);
             self.full.store(true, Ordering::Release);
             std::mem::take(&mut places.old)
@@ -77,17 +84,29 @@ impl<T> Mailbox<T> {
             return;
         }
         let mut places = self.places();
-        let Places { new, old } = &mut *places;
+        let Places { new, old, .. } = &mut *places;
         self.full.store(false, Ordering::Release);
         new.iter_mut().for_each(exchange);
         old.append(new);
         self.exchanged.notify_all();
     }
 
-    /// Waits until the shard has taken everything, and frees what it had.
-    /// Returns false if it takes longer than this.
+    /// For the shard: it takes nothing any more, and nobody need wait for it.
+    pub fn close(&self) {
+        self.places().closed = true;
+        self.exchanged.notify_all();
+    }
+
+    /// Whether the shard has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.places().closed
+    }
+
+    /// Waits until the shard has taken everything or has ended, and frees what
+    /// it had. Returns false if it takes longer than this.
     pub fn wait(&self, patience: Duration) -> bool {
-        let waiting = |places: &mut Places<T>| !places.new.is_empty();
+        let waiting = |places: &mut Places<T>| !places.new.is_empty() && !places.closed;
         let result = self
             .exchanged
             .wait_timeout_while(self.places(), patience, waiting);
@@ -123,6 +142,20 @@ mod tests {
         assert_eq!(mailbox.places().old, [0, 1], "what it had before each");
         assert!(mailbox.wait(Duration::ZERO));
         assert!(mailbox.places().old.is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_shard_that_has_ended() {
+        let mailbox = Mailbox::new();
+        mailbox.put(1);
+        assert!(!mailbox.is_closed() && !mailbox.wait(Duration::ZERO));
+        mailbox.close();
+        assert!(mailbox.is_closed() && mailbox.wait(Duration::MAX));
+        let value = Arc::new(2);
+        let mailbox = Mailbox::new();
+        mailbox.close();
+        mailbox.put(value.clone());
+        assert_eq!(Arc::strong_count(&value), 1, "kept for nobody");
     }
 
     #[test]

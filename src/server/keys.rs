@@ -61,7 +61,7 @@ section!(
     settle_root, ROOT, Config, "",
     live: [
         announce_interval, min_announce_interval, announce_interval_spread, dialect,
-        state_interval
+        client_breakdown, state_interval
     ],
     restart: [metrics_addr, shards, user, group, chroot, state_file, opentracker_state_file],
     no_effect: [],
@@ -220,6 +220,7 @@ mod tests {
         ),
         ("announce_interval", "announce_interval: 20m"),
         ("min_announce_interval", "min_announce_interval: 10m"),
+        ("client_breakdown", "client_breakdown: true"),
         ("http.read_timeout", "http: {read_timeout: 1s}"),
         ("http.write_timeout", "http: {write_timeout: 1s}"),
         ("http.enable_keepalive", "http: {enable_keepalive: true}"),
@@ -336,7 +337,7 @@ mod tests {
         }
         let tried: Vec<&str> = OTHER.iter().map(|(key, _)| *key).collect();
         // The files of HTTPS and the saves of the state are no shard's matter: see
-        // tests/https.rs and tests/state.rs.
+        // tests/certificates.rs and tests/state.rs.
         let elsewhere = |key: &str| key.starts_with("http.tls_") || key == "state_interval";
         let missing = keys().filter(|(key, reach)| {
             *reach == Reach::Live && !tried.contains(key) && !elsewhere(key)

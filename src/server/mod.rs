@@ -9,38 +9,37 @@ mod https;
 mod keys;
 mod privileges;
 mod reload;
+mod seeds;
 mod settings;
+mod shards;
 mod sockets;
 mod state;
 
 use crate::config::Config;
-use crate::control::metrics;
-use crate::control::metrics_server::{MetricsServer, Render};
 use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
 use crate::control::reloads::Reloads;
+use crate::control::report::Reporter;
 use crate::control::service_manager::{Attendant, ServiceManager};
 use crate::control::signals::HeldSignals;
-use crate::frontend::desk::Desk;
-use crate::frontend::http::HttpFrontend;
+use crate::control::web;
+use crate::control::web::server::WebServer;
 use crate::frontend::http::handover::HandedOver;
-use crate::frontend::udp::UdpFrontend;
-use crate::frontend::update::ShardUpdate;
-use crate::frontend::worker::{Stop, TICK, Worker};
+use crate::frontend::worker::Stop;
 use crate::runtime::clock::Clock;
 use crate::runtime::executor;
-use crate::runtime::mailbox::Mailbox;
-use crate::runtime::mesh::{self, Bell};
-use crate::runtime::reactor::Reactor;
 use crate::shard::Shard;
 use crate::shard::owner::OwnerMap;
 use crate::shard::stats::ShardStats;
-use crate::shard::survey::{self, SurveyDesk, Surveys, Wake};
+use crate::shard::survey::SurveyDesk;
 use crate::state::{Keeper, StateStats};
 use crate::sys;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crate::sys::process::ProcessFiles;
+use crossbeam_channel::Receiver;
 use https::Https;
 use reload::{Orders, Parts, ReloadSeeds};
+use seeds::Seeds;
 use settings::Settings;
+use shards::{Cores, Links, Running};
 use sockets::{Sockets, bind_remedy};
 use state::State;
 use std::fmt;
@@ -68,7 +67,7 @@ pub struct Tracker {
     stop: Arc<Stop>,
     ended: Receiver<io::Result<()>>,
     shards: usize,
-    metrics: Vec<MetricsServer>,
+    metrics: Vec<WebServer>,
     reloader: Reloader,
     surveys: SurveyDesk,
     statistics: Option<OpentrackerStats>,
@@ -115,22 +114,16 @@ impl Tracker {
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
         let metrics_listeners = bind_metrics(config)?;
+        // Out of reach below another root, and closed to another user.
+        let process = ProcessFiles::open();
         privileges::give_up(config)?;
 
-        let bells = (0..shards)
-            .map(|_| Bell::new().map(Arc::new))
-            .collect::<io::Result<Vec<_>>>();
-        let bells = bells.map_err(|error| out_of("event descriptors", &error))?;
-        let stop = Arc::new(Stop::new(bells.clone()));
-        let (desk, surveys) = survey::desk(bells.iter().cloned().map(|bell| -> Wake {
-            Box::new(move || {
-                bell.ring();
-            })
-        }));
-        let lane_length = mesh::lane_length(shards);
-        let ports = mesh::mesh(&bells, lane_length);
+        let mut links = Links::new(shards)?;
+        // In the order in which each shard has its listeners.
+        let streams = [&sockets.http_addresses[..], &sockets.https_addresses].concat();
         let stats: Vec<_> = (0..shards)
-            .map(|_| Arc::new(ShardStats::default()))
+            .map(|_| ShardStats::new(&sockets.udp_addresses, &streams))
+            .map(Arc::new)
             .collect();
         let clock = Clock::start();
         let (statistics_lane, handed_over) = opentracker_stats::lane();
@@ -146,58 +139,41 @@ impl Tracker {
             };
             (0..shards).map(shard).collect()
         })?;
-        let keeper = state.keep(&desk)?;
-        let mut mailboxes = Vec::new();
-        let (ending, ended) = unbounded();
-
-        let (udp, http, https) = (
-            sockets.udp_addresses.clone(),
-            sockets.http_addresses.clone(),
-            sockets.https_addresses.clone(),
-        );
+        let keeper = state.keep(&links.surveys)?;
         let certificates = Https::start(config, &stats[0], clock)?;
-        let tls = certificates.as_ref().map(|https| &https.tls);
-        for ((mut shard, port), surveys) in loaded.into_iter().zip(ports).zip(surveys) {
-            let id = shard.id();
-            let reactor = Reactor::new(bells[id].clone(), TICK)
-                .map_err(|error| out_of("file descriptors", &error))?;
-            let shard_stats = stats[id].clone();
-            shard.swap_hooks(&mut hooks.shard(id));
-            let mailbox = Mailbox::new();
-            mailboxes.push(mailbox.clone());
-            let worker = WorkerParts {
-                shard,
-                udp: settings.udp.clone().map(|settings| {
-                    UdpFrontend::new(settings, sockets.take_udp(id), shard_stats.clone())
-                }),
-                http: settings.http.clone().map(|settings| {
-                    HttpFrontend::new(settings, sockets.take_http(id, tls), shard_stats.clone())
-                }),
-                desk: Desk::new(id, port, lane_length),
-                surveys,
-                reactor,
-                clock,
-                stop: stop.clone(),
-                mailbox,
-            };
-            start_shard(id, cores.core(id), worker, ending.clone())?;
-        }
+        let start = shards::Start {
+            cores: &cores,
+            links: &mut links,
+            sockets: &mut sockets,
+            settings: &settings,
+            tls: certificates.as_ref().map(|https| &https.tls),
+            hooks: &hooks,
+            clock,
+        };
+        let Running { mailboxes, ended } = start.all(loaded)?;
         let sources = Sources {
             shards: stats.clone(),
-            surveys: desk.clone(),
+            surveys: links.surveys.clone(),
             clock,
             tracker_id: seeds.tracker_id,
         };
         let statistics = start_statistics(config, &handed_over, sources)?;
         let reloads = Arc::new(Reloads::started_at(clock.now().unix_seconds));
-        let metrics = start_metrics(metrics_listeners, &stats, &reloads, &state_stats, clock)?;
-        let metrics_addresses = metrics.iter().flat_map(MetricsServer::local_addr).collect();
+        let reporter = Reporter::new(
+            process,
+            stats.clone(),
+            reloads.clone(),
+            state_stats.clone(),
+            clock,
+        );
+        let metrics = start_metrics(metrics_listeners, reporter)?;
+        let metrics_addresses = metrics.iter().flat_map(WebServer::local_addr).collect();
         Ok(Self {
-            stop,
+            stop: links.stop,
             ended,
             shards,
             metrics,
-            surveys: desk,
+            surveys: links.surveys,
             statistics,
             state_stats,
             reloader: Reloader::new(Parts {
@@ -205,7 +181,7 @@ impl Tracker {
                 background: Mutex::new(Some(background)),
                 https: Mutex::new(certificates),
                 mailboxes,
-                bells,
+                bells: links.bells,
                 seeds: ReloadSeeds {
                     hooks: seeds.hooks,
                     connection_key: seeds.connection_key,
@@ -216,9 +192,9 @@ impl Tracker {
                 state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
             keeper,
-            udp,
-            http,
-            https,
+            udp: sockets.udp_addresses,
+            http: sockets.http_addresses,
+            https: sockets.https_addresses,
             metrics_addresses,
             stats,
             steered,
@@ -369,65 +345,6 @@ impl Tracker {
     }
 }
 
-/// How many shards there are and where they run.
-struct Cores {
-    shards: usize,
-    allowed: Vec<usize>,
-}
-
-impl Cores {
-    fn find(asked: usize) -> Result<Self, StartError> {
-        let allowed = sys::cpu::allowed().unwrap_or_default();
-        let usable = sys::cpu::quota().map_or(allowed.len(), |quota| quota.min(allowed.len()));
-        let shards = if asked == 0 { usable.max(1) } else { asked };
-        if shards > OwnerMap::MAX_SHARDS {
-            return Err(StartError(format!(
-                "shards: {shards} is more than {}",
-                OwnerMap::MAX_SHARDS
-            )));
-        }
-        Ok(Self { shards, allowed })
-    }
-
-    /// The core of a shard; with more shards than cores they take turns.
-    fn core(&self, shard: usize) -> Option<usize> {
-        let at = shard.checked_rem(self.allowed.len())?;
-        self.allowed.get(at).copied()
-    }
-}
-
-/// Everything random, drawn once.
-struct Seeds {
-    owner_key: u32,
-    tracker_id: u32,
-    connection_key: [u8; 16],
-    hooks: u64,
-    shards: Vec<u64>,
-}
-
-impl Seeds {
-    fn draw(shards: usize) -> Result<Self, StartError> {
-        let mut bytes = vec![0u8; 32 + shards * 8];
-        getrandom::fill(&mut bytes)
-            .map_err(|error| StartError(format!("the system gives no random numbers: {error}")))?;
-        let (key, rest) = bytes.split_at(4);
-        let (connection_key, rest) = rest.split_at(16);
-        let (hooks, rest) = rest.split_at(8);
-        let (tracker_id, rest) = rest.split_at(4);
-        let number = |bytes: &[u8]| {
-            let next = |number, &byte| number << 8 | u64::from(byte);
-            bytes.iter().fold(0, next)
-        };
-        Ok(Self {
-            owner_key: number(key) as u32,
-            tracker_id: number(tracker_id) as u32,
-            connection_key: std::array::from_fn(|at| connection_key[at]),
-            hooks: number(hooks),
-            shards: rest.chunks_exact(8).map(number).collect(),
-        })
-    }
-}
-
 fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     let bind = |&address: &SocketAddr| {
         TcpListener::bind(address).map_err(|error| {
@@ -442,16 +359,10 @@ fn bind_metrics(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 
 fn start_metrics(
     listeners: Vec<TcpListener>,
-    stats: &[Arc<ShardStats>],
-    reloads: &Arc<Reloads>,
-    state: &Arc<StateStats>,
-    clock: Clock,
-) -> Result<Vec<MetricsServer>, StartError> {
-    let (stats, reloads, state) = (stats.to_vec(), reloads.clone(), state.clone());
-    let version = env!("CARGO_PKG_VERSION");
-    let render: Render =
-        Arc::new(move || metrics::encode(&stats, &reloads, &state, version, clock.elapsed()));
-    let start = |listener| MetricsServer::start(listener, render.clone());
+    reporter: Reporter,
+) -> Result<Vec<WebServer>, StartError> {
+    let routes = web::routes(reporter);
+    let start = |listener| WebServer::start(listener, routes.clone());
     let servers: io::Result<_> = listeners.into_iter().map(start).collect();
     servers.map_err(|error| out_of("threads", &error))
 }
@@ -473,57 +384,6 @@ fn out_of(what: &str, error: &io::Error) -> StartError {
     StartError(format!(
         "out of {what} ({error}): raise the process's limits (ulimit -a shows them)"
     ))
-}
-
-/// A worker but for what must be made on its own thread.
-struct WorkerParts {
-    shard: Shard,
-    udp: Option<UdpFrontend>,
-    http: Option<HttpFrontend>,
-    desk: Desk<mesh::Port<Box<crate::shard::exchange::Exchange>>, crate::frontend::Client>,
-    surveys: Surveys,
-    reactor: Reactor,
-    clock: Clock,
-    stop: Arc<Stop>,
-    mailbox: Arc<Mailbox<ShardUpdate>>,
-}
-
-fn start_shard(
-    id: usize,
-    core: Option<usize>,
-    parts: WorkerParts,
-    ending: Sender<io::Result<()>>,
-) -> Result<(), StartError> {
-    let WorkerParts {
-        shard,
-        udp,
-        http,
-        desk,
-        surveys,
-        reactor,
-        clock,
-        stop,
-        mailbox,
-    } = parts;
-    let worker = Worker {
-        shard,
-        udp,
-        http,
-        desk,
-        surveys,
-        reactor,
-        clock,
-        stop,
-        mailbox,
-        pass_nanoseconds: 0,
-    };
-    executor::spawn(&format!("shard-{id}"), core, move || async move {
-        let result = worker.run().await;
-        // Nobody listens any more when the tracker itself was dropped.
-        let _ = ending.send(result);
-    })
-    .map(drop)
-    .map_err(|error| StartError(format!("cannot start shard {id}: {error}")))
 }
 
 /// Runs the tracker until it is told to stop by a signal. Other signals have

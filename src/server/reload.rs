@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Everything that can fail comes before the first shard is told anything, so a
-//! reload happens as a whole or not at all. It runs on a thread of its own:
-//! neither shards nor signals wait for it.
+//! reload happens as a whole or not at all, unless the tracker stops meanwhile.
+//! It runs on a thread of its own: neither shards nor signals wait for it.
 //!
 //! Which key takes what is in `keys`; how a shard takes it is its frontends'
 //! matter.
@@ -185,10 +185,7 @@ impl Reloader {
             }
         };
         let certificate = Https::prepare(&running, &next)?;
-        if lock(&self.0.background).is_none() {
-            return Err(StartError("the tracker has stopped".to_owned()));
-        }
-        self.tell_shards(&settings, plan.as_ref());
+        self.tell_shards(&settings, plan.as_ref())?;
         // Only if it changed: the time until the next save begins anew.
         if report.changed.contains(&"state_interval")
             && let Some(intervals) = &self.0.state_intervals
@@ -210,7 +207,11 @@ impl Reloader {
     }
 
     /// Gives every shard what is new, and waits until it has it.
-    fn tell_shards(&self, settings: &Settings, plan: Option<&Plan>) {
+    ///
+    /// # Errors
+    /// When there is a shard that has ended: the tracker stops, and it does not
+    /// matter any more what the others work by.
+    fn tell_shards(&self, settings: &Settings, plan: Option<&Plan>) -> Result<(), StartError> {
         let boxes = self.0.mailboxes.iter().zip(&self.0.bells);
         for (id, (mailbox, bell)) in boxes.enumerate() {
             mailbox.put(ShardUpdate {
@@ -222,9 +223,13 @@ impl Reloader {
             bell.ring();
         }
         for mailbox in &self.0.mailboxes {
-            if !mailbox.wait(PATIENCE) && lock(&self.0.background).is_some() {
+            if !mailbox.wait(PATIENCE) {
                 log::warn!("a shard takes long to take its new settings");
             }
+        }
+        match self.0.mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
+            true => Err(StartError("the tracker has stopped".to_owned())),
+            false => Ok(()),
         }
     }
 

@@ -43,6 +43,7 @@ impl Settings {
             peer_ids: storage.peer_ids,
             max_peers: storage.max_peers as u64,
             max_swarms: storage.max_swarms as u64,
+            client_breakdown: config.client_breakdown,
             opentracker_statistics: config
                 .http
                 .as_ref()

@@ -4,16 +4,21 @@
 //! crosses an await, and a tracker of many shards runs deterministically in a
 //! test. A shard never calls another; [`exchange::Exchange`]s travel.
 
+pub mod clients;
 pub mod exchange;
 pub mod families;
+pub mod listener;
 pub mod opentracker_counters;
 mod overlap;
 pub mod owner;
+mod pace;
+pub mod responses;
 mod restore;
 pub mod stats;
 pub mod survey;
+pub mod sweep;
 
-use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, InfoHash, ScrapeCounts};
+use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event, InfoHash, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
 use crate::hook::{Chain, Context, Effects, Moment, Refused, ShardHooks};
 use crate::swarm::{
@@ -24,6 +29,7 @@ use exchange::{Exchange, PeerOutput, Question};
 use families::{Families, Peers};
 use overlap::Overlap;
 use owner::{OwnerMap, ShardId};
+use pace::{Pace, weight};
 use stats::ShardStats;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,6 +49,8 @@ pub struct ShardSettings {
     pub max_peers: u64,
     /// Swarms that the whole tracker stores at most; 0 for no cap.
     pub max_swarms: u64,
+    /// Whether announces with `event=started` are counted by client.
+    pub client_breakdown: bool,
     /// Whether what only opentracker's statistics show is counted.
     pub opentracker_statistics: bool,
 }
@@ -108,6 +116,8 @@ pub struct Shard {
     /// How long a peer can stay after its last announce.
     longest_stay_seconds: u32,
     chain: Chain,
+    /// Counts by client are wanted.
+    counts_clients: bool,
     selector: Selector,
     /// Torrents of both families; counted only when somebody asks for it, and
     /// so are renewals.
@@ -149,7 +159,12 @@ impl Shard {
             sweep_seconds: settings.sweep_seconds.max(1),
             pace: Default::default(),
             longest_stay_seconds: settings.longest_stay_seconds(),
-            chain: Chain::default(),
+            chain: {
+                let mut chain = Chain::default();
+                chain.note_all(settings.client_breakdown);
+                chain
+            },
+            counts_clients: settings.client_breakdown,
             selector: Selector::default(),
             overlap: settings.opentracker_statistics.then(Overlap::default),
             stats,
@@ -159,6 +174,7 @@ impl Shard {
     /// Exchanges the hooks for these.
     pub fn swap_hooks(&mut self, hooks: &mut ShardHooks) {
         std::mem::swap(&mut self.chain, &mut hooks.chain);
+        self.chain.note_all(self.counts_clients);
         self.selector.swap(&mut hooks.selection);
     }
 
@@ -178,6 +194,8 @@ impl Shard {
             swarms: room(self.caps.swarms, swarms),
         };
         self.sweep_seconds = settings.sweep_seconds.max(1);
+        self.counts_clients = settings.client_breakdown;
+        self.chain.note_all(self.counts_clients);
         if settings.opentracker_statistics != self.overlap.is_some() {
             self.overlap = settings.opentracker_statistics.then(Overlap::default);
         }
@@ -224,6 +242,9 @@ impl Shard {
     /// Tells the posthooks of an announce that arrived here and was accepted.
     pub fn after_announce(&mut self, now: Moment, announce: &Announce, context: &Context<'_>) {
         self.chain.after_announce(now, announce, context);
+        if self.counts_clients && announce.event == Event::Started {
+            self.stats.clients().count(&announce.peer_id);
+        }
     }
 
     /// Gives the hooks their turn; about ten times a second.
@@ -463,39 +484,10 @@ impl Shard {
             gauges.leechers.set(totals.leechers);
         }
         self.stats.store_bytes.set(bytes);
+        self.stats.max_peers.set(self.caps.peers);
+        self.stats.max_swarms.set(self.caps.swarms);
         self.stats.opentracker.downloads.set(downloads);
     }
-}
-
-/// How fast the swarms of one family are swept.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    /// The most that there was to visit in this pass. The pace must not fall
-    /// with what the pass itself removes: it would never come to an end.
-    items: u64,
-    /// The part of an item that a tick was too short for, in thousandths.
-    remainder: u64,
-}
-
-impl Pace {
-    /// Items to visit in this tick.
-    fn budget(&mut self, items: u64, milliseconds: u64, sweep_seconds: u32) -> usize {
-        self.items = self.items.max(items);
-        // Ten per cent more than the average pace, so that a pass ends in time
-        // although the tables grow meanwhile.
-        let due = self.items * milliseconds * 11 / 10 / u64::from(sweep_seconds);
-        let due = due + self.remainder;
-        self.remainder = due % 1000;
-        usize::try_from(due / 1000).unwrap_or(usize::MAX)
-    }
-}
-
-/// What a sweep of everything visits, about and rather too much: swarms, peers
-/// and, one for every eight places of the tables, groups of places. Those are
-/// fewer than half the swarms, but for tables so small that it does not matter.
-fn weight(totals: &Totals) -> u64 {
-    const SMALL_TABLE: u64 = 1024;
-    SMALL_TABLE + totals.swarms + totals.swarms / 2 + totals.seeders + totals.leechers
 }
 
 impl ShardSettings {

@@ -17,7 +17,7 @@ pub struct OpentrackerCounters {
     /// Downloads counted since the start.
     pub downloads: Gauge,
     /// Info hashes that have a swarm in both address families, as of the last
-    /// count (see [`super::overlap`]).
+    /// count (see `super::overlap`).
     pub swarms_in_both_families: Gauge,
     /// Connections handed over to control threads.
     pub handed_over: Counter,

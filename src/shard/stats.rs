@@ -9,16 +9,21 @@
 //! Counters only grow, and wrap at 2^64. Sums over shards, names and labels
 //! are left to `control::metrics`.
 
+use super::clients::ClientTable;
+use super::listener::ListenerStats;
 use super::opentracker_counters::OpentrackerCounters;
+use super::responses::{FailureClass, ResponseTimes};
+use super::sweep::SweepStats;
 use crate::bittorrent::AddressFamily;
 use crate::hook::{HookKind, Refused};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-/// Upper bounds of the sweep histogram's buckets in milliseconds, those that
-/// Chihaya uses: 9.375 * 2^n, n = 0 to 9. One more bucket has no bound.
-pub const SWEEP_BUCKETS_MILLISECONDS: [f64; 10] = [
-    9.375, 18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0, 4800.0,
-];
+/// Upper bounds of the buckets of batch sizes, in datagrams. The last is the
+/// most that one receive can bring.
+pub const BATCH_BUCKETS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// The published counters of one shard. Aligned so that shards do not share
 /// cache lines (128: lines are fetched in pairs).
@@ -32,7 +37,14 @@ pub struct ShardStats {
     cross_shard_requests: [Counter; Protocol::ALL.len()],
     families: [FamilyStats; AddressFamily::ALL.len()],
     hook_refusals: [[Counter; Refusal::ALL.len()]; HookKind::COUNT],
+    responses: [ResponseTimes; Protocol::ALL.len()],
+    listeners: [Box<[ListenerStats]>; Protocol::ALL.len()],
+    batches: [Counter; BATCH_BUCKETS.len()],
+    last_tick_milliseconds: Gauge,
+    clients: OnceLock<ClientTable>,
 
+    /// Datagrams received since the start.
+    pub datagrams: Counter,
     /// Announces answered without keeping the peer: no room (`max_peers`).
     pub peers_not_stored: Counter,
     /// Announces answered without keeping the swarm: no room (`max_swarms`).
@@ -50,6 +62,10 @@ pub struct ShardStats {
     pub certificate_expiry: Gauge,
     /// Bytes of memory that the swarm store holds now.
     pub store_bytes: Gauge,
+    /// Peers that may be stored, `u64::MAX` without a cap (`max_peers`).
+    pub max_peers: Gauge,
+    /// Swarms that may be stored, `u64::MAX` without a cap (`max_swarms`).
+    pub max_swarms: Gauge,
     /// Requests that wait for this shard in the lanes of the others, at the
     /// last drain.
     pub lane_depth: Gauge,
@@ -76,22 +92,20 @@ pub struct FamilyStats {
     pub leechers: Gauge,
 }
 
-/// Sweeps are done slice by slice; a pass is one round over everything.
-#[derive(Debug, Default)]
-pub struct SweepStats {
-    /// Slices done since the start.
-    pub slices: Counter,
-    /// Time spent in slices since the start.
-    pub nanoseconds: Counter,
-    /// Peers removed because they were silent for too long.
-    pub expired_peers: Counter,
-    /// Finished passes by the time spent in their slices.
-    passes: [Counter; SWEEP_BUCKETS_MILLISECONDS.len() + 1],
-    /// Sum of the same times.
-    pass_microseconds: Counter,
-}
-
 impl ShardStats {
+    /// Counters for a shard with sockets on these addresses, in their order.
+    #[must_use]
+    pub fn new(udp: &[SocketAddr], http: &[SocketAddr]) -> Self {
+        let listeners = |addresses: &[SocketAddr]| {
+            let addresses = addresses.iter().copied();
+            addresses.map(ListenerStats::new).collect()
+        };
+        Self {
+            listeners: [listeners(udp), listeners(http)],
+            ..Self::default()
+        }
+    }
+
     /// Counts one request that was understood.
     #[inline]
     pub fn request(&self, protocol: Protocol, action: Action, family: AddressFamily) {
@@ -103,6 +117,13 @@ impl ShardStats {
     #[inline]
     pub fn requests(&self, protocol: Protocol, action: Action, family: AddressFamily) -> &Counter {
         &self.requests[protocol as usize][action as usize][family.index()]
+    }
+
+    /// All requests that this shard's own sockets brought.
+    #[must_use]
+    pub fn all_requests(&self) -> u64 {
+        let kinds = self.requests.as_flattened().as_flattened();
+        kinds.iter().map(Counter::get).sum()
     }
 
     /// Counts one reply that was handed to the kernel.
@@ -128,6 +149,102 @@ impl ShardStats {
         outcome: Outcome,
     ) -> &Counter {
         &self.replies[protocol as usize][action as usize][family.index()][outcome as usize]
+    }
+
+    /// Counts one reply that said no, with the reason.
+    #[inline]
+    pub fn refused(
+        &self,
+        protocol: Protocol,
+        action: Action,
+        family: AddressFamily,
+        class: FailureClass,
+    ) {
+        self.reply(protocol, action, family, Outcome::Error);
+        self.response_times(protocol).failed(action, family, class);
+    }
+
+    /// Files the replies counted since the last call under the time from the
+    /// arrival of their requests until they were sent.
+    ///
+    /// A request arrives when the shard's loop finds its socket ready; what it
+    /// waits in the kernel before that is not known. Replies are sent when the
+    /// kernel has taken them, or what it takes of them at once. All requests
+    /// of one turn of the loop count as having arrived when the turn began.
+    #[inline]
+    pub fn answered(&self, protocol: Protocol, family: AddressFamily, took: Duration) {
+        self.response_times(protocol)
+            .measure(family, took, |action, outcome| {
+                self.replies(protocol, action, family, outcome).get()
+            });
+    }
+
+    /// The replies over a protocol by the time that they took.
+    #[must_use]
+    #[inline]
+    pub fn response_times(&self, protocol: Protocol) -> &ResponseTimes {
+        &self.responses[protocol as usize]
+    }
+
+    /// The counters of the listener of this number.
+    #[must_use]
+    #[inline]
+    pub fn listener(&self, protocol: Protocol, number: usize) -> Option<&ListenerStats> {
+        self.listeners(protocol).get(number)
+    }
+
+    /// The counters of all listeners of a protocol, in their order.
+    #[must_use]
+    #[inline]
+    pub fn listeners(&self, protocol: Protocol) -> &[ListenerStats] {
+        &self.listeners[protocol as usize]
+    }
+
+    /// Counts one receive that brought this many datagrams, at least one.
+    #[inline]
+    pub fn batch(&self, datagrams: usize) {
+        let bound = |&bound: &u64| datagrams as u64 <= bound;
+        let last = BATCH_BUCKETS.len() - 1;
+        let bucket = BATCH_BUCKETS.iter().position(bound).unwrap_or(last);
+        self.batches[bucket].add(1);
+        self.datagrams.add(datagrams as u64);
+    }
+
+    /// Receives in each bucket alone (not cumulative).
+    #[must_use]
+    pub fn batches(&self) -> [u64; BATCH_BUCKETS.len()] {
+        std::array::from_fn(|bucket| self.batches[bucket].get())
+    }
+
+    /// The table of clients, made at the first call. For the shard's own
+    /// thread.
+    #[must_use]
+    pub fn clients(&self) -> &ClientTable {
+        self.clients.get_or_init(ClientTable::default)
+    }
+
+    /// The table of clients if there is one.
+    #[must_use]
+    pub fn known_clients(&self) -> Option<&ClientTable> {
+        self.clients.get()
+    }
+
+    /// Says that the shard's loop ticks, at this time since the start.
+    #[inline]
+    pub fn ticked(&self, elapsed: Duration) {
+        // 0 stands for never.
+        let milliseconds = (elapsed.as_millis() as u64).max(1);
+        self.last_tick_milliseconds.set(milliseconds);
+        self.ticks.add(1);
+    }
+
+    /// The time since the shard's loop last ticked; since the start when it
+    /// never did, and whether it did.
+    #[must_use]
+    pub fn since_tick(&self, elapsed: Duration) -> (Duration, bool) {
+        let last = self.last_tick_milliseconds.get();
+        let since = elapsed.saturating_sub(Duration::from_millis(last));
+        (since, last > 0)
     }
 
     /// Counts one request or reply that was given up without an answer.
@@ -203,39 +320,6 @@ impl ShardStats {
     }
 }
 
-impl SweepStats {
-    /// Counts one slice, the nanoseconds it took and the peers it removed.
-    #[inline]
-    pub fn slice(&self, nanoseconds: u64, expired_peers: u64) {
-        self.slices.add(1);
-        self.nanoseconds.add(nanoseconds);
-        self.expired_peers.add(expired_peers);
-    }
-
-    /// Counts one finished pass and the nanoseconds spent in its slices.
-    pub fn pass(&self, nanoseconds: u64) {
-        let milliseconds = nanoseconds as f64 / 1e6;
-        let bucket = SWEEP_BUCKETS_MILLISECONDS
-            .iter()
-            .position(|bound| milliseconds <= *bound)
-            .unwrap_or(SWEEP_BUCKETS_MILLISECONDS.len());
-        self.passes[bucket].add(1);
-        self.pass_microseconds.add(nanoseconds / 1000);
-    }
-
-    /// Passes in each bucket alone (not cumulative); the last has no bound.
-    #[must_use]
-    pub fn passes(&self) -> [u64; SWEEP_BUCKETS_MILLISECONDS.len() + 1] {
-        std::array::from_fn(|bucket| self.passes[bucket].get())
-    }
-
-    /// Milliseconds that all finished passes took together.
-    #[must_use]
-    pub fn pass_milliseconds(&self) -> f64 {
-        self.pass_microseconds.get() as f64 / 1e3
-    }
-}
-
 /// A number that only grows. One writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -246,6 +330,12 @@ impl Counter {
     pub fn add(&self, count: u64) {
         self.0
             .store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Begins anew at this count, for something else. Only the shard's own
+    /// thread may.
+    pub(super) fn restart(&self, count: u64) {
+        self.0.store(count, Relaxed);
     }
 
     /// Reads it. Anybody may.
@@ -314,6 +404,7 @@ macro_rules! label {
         }
     };
 }
+pub(super) use label;
 
 label! {
     /// How a request came.
@@ -441,16 +532,6 @@ mod tests {
         let read: Vec<u64> = counters.iter().map(|counter| counter.get()).collect();
         let expected: Vec<u64> = (1..next).collect();
         assert_eq!(read, expected);
-    }
-
-    #[test]
-    fn passes_fall_into_the_bucket_that_bounds_them() {
-        let sweep = SweepStats::default();
-        for nanoseconds in [0, 9_375_000, 9_375_001, 4_800_000_000, 4_800_001_000] {
-            sweep.pass(nanoseconds);
-        }
-        assert_eq!(sweep.passes(), [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!(sweep.pass_milliseconds(), 9618.751);
     }
 
     #[test]

@@ -75,6 +75,13 @@ impl<P: StoredPeer> Big<P> {
         peer.hash_address(&AddressKeys(&self.keys))
     }
 
+    /// The index, and what it hashes the peer at one of its places with.
+    fn index_and_hasher(&mut self) -> (&mut Index, impl Fn(&u32) -> u64 + Copy) {
+        let (peers, keys) = (&self.peers, AddressKeys(&self.keys));
+        let hasher = move |place: &u32| peers.get(*place as usize).hash_address(&keys);
+        (&mut self.index, hasher)
+    }
+
     /// The index entry of a peer that is at `at`.
     fn entry(&self, peer: &P, at: usize) -> Option<Spot> {
         self.index
@@ -120,12 +127,9 @@ impl<P: StoredPeer> Lineup<P> for Big<P> {
 
     fn place(&mut self, at: usize, peer: P) {
         self.peers.set(at, peer);
-        let Self {
-            peers, index, keys, ..
-        } = self;
-        let keys = AddressKeys(keys);
-        let hasher = |place: &u32| peers.get(*place as usize).hash_address(&keys);
-        index.insert(peer.hash_address(&keys), at as u32, hasher);
+        let hash = self.hash_of(&peer);
+        let (index, hasher) = self.index_and_hasher();
+        index.insert(hash, at as u32, hasher);
     }
 
     fn shift(&mut self, from: usize, to: usize) {
@@ -149,13 +153,10 @@ impl<P: StoredPeer> Lineup<P> for Big<P> {
         let Some(spot) = self.entry(&peer, at) else {
             return;
         };
-        let Self {
-            peers, index, keys, ..
-        } = self;
-        let keys = AddressKeys(keys);
-        let hasher = |place: &u32| peers.get(*place as usize).hash_address(&keys);
+        let hash = self.hash_of(&peer);
+        let (index, hasher) = self.index_and_hasher();
         index.remove(spot, hasher);
-        index.tidy(peer.hash_address(&keys), hasher);
+        index.tidy(hash, hasher);
     }
 
     fn drop_last(&mut self) {

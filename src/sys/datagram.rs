@@ -217,6 +217,13 @@ impl Inbox {
         self.received
     }
 
+    /// How many bytes the last [`Inbox::receive`] brought, without headers.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let headers = self.headers[..self.received].iter();
+        headers.map(|header| u64::from(header.msg_len)).sum()
+    }
+
     /// Whether the last [`Inbox::receive`] brought nothing.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -300,6 +307,8 @@ fn write_packet_info(control: &mut [u8; CONTROL_BYTES], local: LocalAddress) -> 
 pub struct Sent {
     /// Handed to the kernel.
     pub sent: usize,
+    /// Their bytes, without headers.
+    pub bytes: u64,
     /// Refused by it, and dropped: a full send buffer, no route, a firewall.
     pub failed: usize,
 }
@@ -416,6 +425,9 @@ impl Outbox {
                 )
             };
             if count > 0 {
+                let handed = &self.headers[next..next + count as usize];
+                let bytes = handed.iter().map(|header| u64::from(header.msg_len));
+                result.bytes += bytes.sum::<u64>();
                 result.sent += count as usize;
                 next += count as usize;
                 continue;
@@ -465,6 +477,7 @@ mod tests {
             outbox.send(&a),
             Sent {
                 sent: BATCH,
+                bytes: BATCH as u64,
                 failed: 0
             }
         );
@@ -499,6 +512,11 @@ mod tests {
         for to in [good, port_zero, good] {
             outbox.push(to, LocalAddress::Unknown, |_| Some(4));
         }
-        assert_eq!(outbox.send(&a), Sent { sent: 2, failed: 1 });
+        let expected = Sent {
+            sent: 2,
+            bytes: 8,
+            failed: 1,
+        };
+        assert_eq!(outbox.send(&a), expected);
     }
 }

@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod fd;
 pub mod privileges;
 pub mod probe;
+pub mod process;
 pub mod socket;
 pub mod steering;
 

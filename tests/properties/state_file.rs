@@ -19,6 +19,7 @@ pub fn shards(count: usize, max: u64) -> Vec<Shard> {
         peer_ids: false,
         max_peers: max,
         max_swarms: max,
+        client_breakdown: false,
         opentracker_statistics: false,
     };
     let shard = |id| {

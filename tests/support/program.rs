@@ -54,6 +54,8 @@ pub struct Program {
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: mpsc::Receiver<String>,
+    /// The lines that it said when it had started.
+    pub said: Vec<String>,
     pub udp: SocketAddr,
     pub http: SocketAddr,
     pub metrics: SocketAddr,
@@ -80,10 +82,11 @@ impl Program {
             let mut line = String::new();
             let count = stdout.read_line(&mut line).expect("text");
             assert!(count > 0, "it ended: {:?}", stderr.recv_timeout(WATCHDOG));
-            said.push(line.trim().to_owned());
+            said.push(line.trim_end().to_owned());
         }
         let address = |before: &str, after: &str| {
-            let parts = said.iter().filter_map(|line| line.strip_prefix(before));
+            let lines = said.iter().map(|line| line.trim_start());
+            let parts = lines.filter_map(|line| line.strip_prefix(before));
             let mut parts = parts.filter_map(|line| line.strip_suffix(after));
             let address = parts.next().expect("an URL");
             address.parse().expect("an address")
@@ -95,6 +98,7 @@ impl Program {
             child,
             stdout,
             stderr,
+            said,
         }
     }
 
@@ -108,12 +112,14 @@ impl Program {
         assert!(sent.expect("kill").success());
     }
 
-    /// Waits for its end; returns how it ended, and what it logged.
+    /// Waits for its end; returns how it ended, and what it logged. It must say
+    /// no more on standard output.
     pub fn end(&mut self) -> (ExitStatus, String) {
         let log = self.stderr.recv_timeout(WATCHDOG).expect("it ends");
         let status = self.child.wait().expect("its end");
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("text");
+        assert_eq!(rest, "", "it says no more on standard output");
         (status, log)
     }
 }

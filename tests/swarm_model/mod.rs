@@ -7,13 +7,16 @@
 //! right kind, in the exact number, nobody twice, never the announcer unless
 //! it is alone.
 
-use karuta::bittorrent::{AnnounceCounts, Event, InfoHash, ScrapeCounts};
+mod swarm;
+
+use karuta::bittorrent::{AnnounceCounts, Event, InfoHash};
 use karuta::swarm::{
     Capacity, Change, NotStored, Random, Restored, SavedSwarm, Stored, StoredPeer, SwarmAnnounce,
     SwarmSettings, SwarmStore, VisitCursor, VisitedPeer,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use swarm::{Member, ModelSwarm};
 
 /// One step of a run.
 #[derive(Clone, Copy, Debug)]
@@ -71,53 +74,6 @@ pub struct Start {
     pub lifetime: u8,
     /// Of an empty swarm.
     pub empty_lifetime: u8,
-}
-
-/// A stored peer.
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    is_seeder: bool,
-    is_paused: bool,
-    seen: u32,
-}
-
-/// A stored swarm.
-#[derive(Clone, Debug, Default)]
-struct ModelSwarm {
-    downloads: u32,
-    members: BTreeMap<u16, Member>,
-    /// Since when there are no members.
-    empty_since: u32,
-}
-
-impl ModelSwarm {
-    fn seeders(&self) -> u32 {
-        self.members.values().filter(|peer| peer.is_seeder).count() as u32
-    }
-
-    fn counts(&self) -> AnnounceCounts {
-        AnnounceCounts {
-            complete: self.seeders(),
-            incomplete: self.members.len() as u32 - self.seeders(),
-            downloaded: self.downloads,
-        }
-    }
-
-    fn scrape(&self) -> ScrapeCounts {
-        let AnnounceCounts {
-            complete,
-            incomplete,
-            downloaded,
-        } = self.counts();
-        let paused = self.members.values().filter(|peer| peer.is_paused).count() as u32;
-        let downloaders = incomplete - paused;
-        ScrapeCounts {
-            complete,
-            incomplete,
-            downloaded,
-            downloaders,
-        }
-    }
 }
 
 /// Runs the steps on a store and on the model. Panics where they differ.

@@ -11,7 +11,8 @@ use super::{CompareArgs, FigureName};
 use crate::config::{Pace, RunConfig, Target};
 use crate::report::Report;
 use crate::run;
-use crate::workload::{FillShape, Skew, Workload};
+use crate::skew::Skew;
+use crate::workload::{FillShape, Workload};
 
 /// All UDP trackers and the limit, the limit last: it answers with as many
 /// peers as the trackers before it did.
@@ -454,6 +455,9 @@ impl<'a> Bench<'a> {
                 };
                 let config = RunConfig {
                     pace: Pace::Window(256),
+                    // On loopback a run that leaves as one message arrives as
+                    // one, at the owner of its first packet alone.
+                    segmentation: false,
                     ..self.udp_load(&running, 1_000_000, 2_000_000)
                 };
                 if record(row, run::run(&config, false), cpu_per_reply).is_some() {

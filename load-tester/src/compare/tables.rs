@@ -72,6 +72,15 @@ pub struct Row {
 }
 
 impl Figure {
+    /// Which way is good, in words.
+    fn direction(&self) -> &'static str {
+        if self.lower_is_better {
+            "less is better"
+        } else {
+            "more is better"
+        }
+    }
+
     /// Without rows.
     pub fn new(id: &str, title: &str, unit: &str, lower_is_better: bool) -> Figure {
         Figure {
@@ -175,11 +184,7 @@ pub fn markdown(comparison: &Comparison) -> String {
         host.seconds
     );
     for figure in &comparison.figures {
-        let direction = if figure.lower_is_better {
-            "less is better"
-        } else {
-            "more is better"
-        };
+        let direction = figure.direction();
         let _ = writeln!(
             text,
             "\n### {}\n\n{} ({direction})\n",
@@ -243,11 +248,7 @@ pub fn svg(comparison: &Comparison) -> String {
     );
     let mut y = 8;
     for figure in drawn {
-        let direction = if figure.lower_is_better {
-            "less is better"
-        } else {
-            "more is better"
-        };
+        let direction = figure.direction();
         let _ = writeln!(
             text,
             "<text x=\"8\" y=\"{}\" font-weight=\"bold\">{}</text><text x=\"772\" y=\"{}\" text-anchor=\"end\" fill=\"#666\">{}, {direction}</text>",

@@ -2,7 +2,7 @@
 //! connection.
 //!
 //! The heads are opentracker's: no `Connection` header, errors as HTTP/1.0
-//! with a title in HTML. A client that takes nothing for [`STALL_TIMEOUT`], or
+//! with a title in HTML. A client that takes nothing for `STALL_TIMEOUT`, or
 //! not all within [`TEXT_TIMEOUT`] ([`DUMP_TIMEOUT`] for every torrent), is given
 //! up: there are a few threads only, and four slow readers must not have them all.
 

@@ -3,7 +3,7 @@
 //! The number of networks is bounded by counting only those that matter
 //! (Misra and Gries): when there are too many, all counts are lowered by the
 //! same amount and what falls to nothing is forgotten. A count may then be too
-//! low by at most all peers divided by [`KEPT`]; up to [`KEPT`] networks all
+//! low by at most all peers divided by `KEPT`; up to `KEPT` networks all
 //! are exact.
 
 use super::render::line;

@@ -31,11 +31,7 @@ fn serving(first: u64, second: u64, torrents: u64) -> String {
 #[must_use]
 pub fn connections(taken: &Snapshot) -> String {
     let (count, successes) = (all_connections(taken), all_successes(taken));
-    let what = format!(
-        "opentracker connections, {} conns/s :: {} success/s.",
-        per_second(taken, count),
-        per_second(taken, successes)
-    );
+    let what = rates(taken, "connections", (count, successes), "success");
     mrtg(taken, count, successes, &what)
 }
 
@@ -43,11 +39,7 @@ pub fn connections(taken: &Snapshot) -> String {
 #[must_use]
 pub fn tcp(taken: &Snapshot) -> String {
     let (count, successes) = (taken.tcp_accepts, taken.tcp_announces);
-    let what = format!(
-        "opentracker tcp4 stats, {} conns/s :: {} success/s.",
-        per_second(taken, count),
-        per_second(taken, successes)
-    );
+    let what = rates(taken, "tcp4 stats", (count, successes), "success");
     mrtg(taken, count, successes, &what)
 }
 
@@ -56,11 +48,7 @@ pub fn tcp(taken: &Snapshot) -> String {
 pub fn udp(taken: &Snapshot) -> String {
     let count = taken.udp_packets;
     let successes = taken.udp_announces + taken.udp_connects;
-    let what = format!(
-        "opentracker udp4 stats, {} conns/s :: {} success/s.",
-        per_second(taken, count),
-        per_second(taken, successes)
-    );
+    let what = rates(taken, "udp4 stats", (count, successes), "success");
     mrtg(taken, count, successes, &what)
 }
 
@@ -83,11 +71,8 @@ pub fn completed(taken: &Snapshot) -> String {
 /// `syncs`. The last line is that of `conn` there, too.
 #[must_use]
 pub fn syncs(taken: &Snapshot) -> String {
-    let what = format!(
-        "opentracker connections, {} conns/s :: {} success/s.",
-        per_second(taken, all_connections(taken)),
-        per_second(taken, all_successes(taken))
-    );
+    let both = (all_connections(taken), all_successes(taken));
+    let what = rates(taken, "connections", both, "success");
     mrtg(taken, taken.livesyncs, 0, &what)
 }
 
@@ -95,11 +80,7 @@ pub fn syncs(taken: &Snapshot) -> String {
 #[must_use]
 pub fn full_scrapes(taken: &Snapshot) -> String {
     let (count, bytes) = (taken.full_scrapes, taken.full_scrape_bytes);
-    let what = format!(
-        "opentracker full scrape stats, {} conns/s :: {} bytes/s.",
-        per_second(taken, count),
-        per_second(taken, bytes)
-    );
+    let what = rates(taken, "full scrape stats", (count, bytes), "bytes");
     mrtg(taken, count, bytes, &what)
 }
 
@@ -142,6 +123,15 @@ pub fn version(taken: &Snapshot) -> String {
 /// Appends to a text, which cannot fail.
 pub(super) fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(arguments);
+}
+
+/// The last line of a mode that counts connections, and what came of them.
+fn rates(taken: &Snapshot, name: &str, (count, came): (u64, u64), of_what: &str) -> String {
+    format!(
+        "opentracker {name}, {} conns/s :: {} {of_what}/s.",
+        per_second(taken, count),
+        per_second(taken, came)
+    )
 }
 
 fn mrtg(taken: &Snapshot, first: u64, second: u64, what: &str) -> String {

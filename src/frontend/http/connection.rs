@@ -6,12 +6,16 @@ use crate::bittorrent::{AddressFamily, Event};
 use crate::hook::Effects;
 use crate::protocol::proxy::Introduction;
 use crate::runtime::reactor::Interest;
+use crate::shard::stats::Action;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// How the request in hand is to be answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyForm {
+    /// What was asked.
+    pub action: Action,
     pub keep_alive: bool,
     pub compact: bool,
     pub peer_ids: bool,
@@ -25,6 +29,8 @@ pub(super) struct ReplyForm {
     pub external_ip: Option<IpAddr>,
     /// What hooks have changed.
     pub effects: Effects,
+    /// When the request was complete, since the start.
+    pub arrived: Duration,
 }
 
 /// What a connection is about to do.
@@ -36,14 +42,17 @@ pub(super) enum Phase {
     Reading,
     /// Waits for another shard's answer; later requests wait behind it.
     Waiting,
-    /// Has said its last; bytes that still come are thrown away until the
-    /// client closes too, since closing over unread bytes would reset the
-    /// connection and could destroy the answer on its way.
+    /// Has said its last; bytes that still come (over TLS the client's goodbye
+    /// does as a rule) are thrown away until the client closes too, since
+    /// closing over unread bytes would reset the connection and could destroy
+    /// the answer on its way.
     Lingering,
 }
 
 pub(super) struct Connection {
     pub stream: Stream,
+    /// The number of the listener that it came through.
+    pub listener: usize,
     /// The other end of the connection, or whom a proxy speaks for (PROXY
     /// protocol).
     pub peer: IpAddr,
@@ -71,6 +80,8 @@ pub(super) struct Connection {
     pub body_follows: bool,
     /// At least one request was answered: it is idle, not slow.
     pub served: bool,
+    /// Its deadline is that of an idle connection.
+    pub idle: bool,
 }
 
 /// What a read brought.
@@ -93,6 +104,21 @@ impl Connection {
                     _ => ReadResult::Failed,
                 },
             };
+        }
+    }
+
+    /// Throws away what still comes; returns whether the client has closed. Below
+    /// TLS: what it says does not matter any more, and rustls takes it for its
+    /// own fault (`debug_assert`) if it finds something wrong with what comes
+    /// after it has said goodbye.
+    pub fn discard(&mut self, buffer: &mut [u8]) -> bool {
+        let mut socket = self.stream.socket();
+        match socket.read(buffer) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+            ),
         }
     }
 

@@ -129,6 +129,10 @@ impl HttpFrontend {
         let refusal = match admitted {
             None => Some(DENIED),
             Some(_) if errand == Errand::Stats && names_info_hash(head.query) => Some(INVALID),
+            Some(_) if self.settings.handover.lane.is_full() => {
+                self.stats.opentracker.handover_refused.add(1);
+                Some(BUSY)
+            }
             Some(_) => None,
         };
         if let Some(answer) = refusal {
@@ -264,7 +268,8 @@ fn refuses_compact(raw: &[u8]) -> bool {
         .is_some_and(|value| !value.is_empty() && value.iter().all(|&digit| digit == b'0'))
 }
 
-/// Writes what fits into the socket; a few hundred bytes always do.
+/// For when the last place was taken at the same moment. Writes what fits into
+/// the socket; a few hundred bytes always do.
 fn refuse(refused: HandedOver) -> io::Result<()> {
     let mut stream = refused.stream;
     stream.write_all(&refused.before)?;

@@ -2,18 +2,21 @@
 //! sockets in the shard's own loop.
 //!
 //! A connection is read right after it was accepted and closed right after its
-//! answer was written, so the common connection of one request never enters
-//! the epoll. Requests of one connection are answered in their order: while
+//! answer was written (but for TLS, where clients say goodbye too), so the
+//! common connection of one request never enters the epoll. Requests of one connection are answered in their order: while
 //! one waits for another shard, those behind it stay unread.
 //!
 //! Bounds: `max_connections`, `max_request_bytes` for each, `MOST_UNWRITTEN`
 //! of answers for each, what [`stream`] says for TLS, and a deadline for
 //! everything a client may delay: the handshake of TLS and the word of a proxy
-//! are part of the time for a connection's first request.
+//! are part of the time for a connection's first request. A turn of the loop
+//! reads few connections that are in their handshake (`accept`).
 
 mod accept;
 mod connection;
+mod deadlines;
 pub mod handover;
+mod measure;
 mod reload;
 mod request;
 pub mod stream;
@@ -24,14 +27,16 @@ pub use token::ConnectionToken;
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
+use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
 use crate::hook::prefix_table::{Listed, PrefixTable};
 use crate::protocol::Dialect;
-use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes, Status};
+use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes};
 use crate::runtime::clock::Now;
 use crate::runtime::reactor::{Interest, Reactor};
 use crate::shard::Shard;
 use crate::shard::exchange::PeerList;
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, ShardStats};
 use connection::{Connection, Phase, ReadResult};
 use handover::{HandoverSettings, Leaving};
@@ -45,9 +50,6 @@ const MOST_UNWRITTEN: usize = 64 << 10;
 
 /// How long a closed connection may linger for its last bytes.
 const LINGER_MILLISECONDS: u64 = 2_000;
-
-/// Connections whose deadlines one tick looks at, at least.
-const LEAST_DEADLINES: usize = 1024;
 
 /// What the frontend is set to.
 #[derive(Clone, Debug)]
@@ -132,6 +134,7 @@ pub struct HttpFrontend {
     stopping: bool,
     connections: Slab<Connection>,
     generation: u32,
+    greetings: accept::Greetings,
     /// Connections whose answer came from another shard in this turn.
     resumed: Vec<ConnectionToken>,
     /// Where the next look at deadlines begins.
@@ -141,6 +144,8 @@ pub struct HttpFrontend {
     peers: PeerList,
     hashes: Vec<InfoHash>,
     files: Vec<(InfoHash, ScrapeCounts)>,
+    /// Replies of this turn that waited for another shard.
+    late: Vec<LateReply>,
     /// The request in hand is not for a shard.
     leaving: Option<Leaving>,
     stats: Arc<ShardStats>,
@@ -158,12 +163,14 @@ impl HttpFrontend {
             stopping: false,
             connections: Slab::new(),
             generation: 0,
+            greetings: accept::Greetings::default(),
             resumed: Vec::new(),
             next_deadline: 0,
             out: Vec::with_capacity(16 << 10),
             peers: PeerList::default(),
             hashes: Vec::new(),
             files: Vec::new(),
+            late: Vec::new(),
             leaving: None,
             stats,
         }
@@ -186,7 +193,11 @@ impl HttpFrontend {
             self.fail(at, DropReason::ConnectionFailed);
             return;
         }
-        if connection.has_unwritten() {
+        if connection.stream.is_handshaking() && !self.may_greet_now(at, turn) {
+            return;
+        }
+        let connection = &mut self.connections[at];
+        if connection.has_unwritten() && connection.phase != Phase::Lingering {
             if connection.write_unwritten().is_err() {
                 self.fail(at, DropReason::ConnectionFailed);
                 return;
@@ -210,32 +221,36 @@ impl HttpFrontend {
         let form = connection.form;
         let family = form.client_family;
         let out = &mut connection.unwritten;
+        let before = out.len();
         let dialect = self.settings.dialect;
         let response = dialect.begin_response(out, form.keep_alive);
-        let (action, outcome) = match answer {
+        let (action, failure) = match answer {
             Answer::Announce(counts, peers) => {
                 request::write_announce(out, &self.settings, &form, counts, peers);
-                (Action::Announce, Outcome::Ok)
+                (Action::Announce, None)
             }
             Answer::Scrape(hashes, counts) => {
                 self.files.clear();
                 self.files
                     .extend(hashes.iter().copied().zip(counts.iter().copied()));
                 dialect.write_scrape(out, &mut self.files);
-                (Action::Scrape, Outcome::Ok)
+                (Action::Scrape, None)
             }
             Answer::Failed => {
                 self.stats.dropped(Protocol::Http, DropReason::LaneFull);
                 wire::write_failure(out, request::OVERLOADED, None);
-                (Action::Other, Outcome::Error)
+                (form.action, Some(FailureClass::Overloaded))
             }
         };
         response.finish(out);
-        self.stats.reply(Protocol::Http, action, family, outcome);
+        let bytes = out.len() - before;
         connection.phase = Phase::Reading;
         connection.served = true;
+        connection.idle = false;
         connection.last |= !form.keep_alive;
         self.resumed.push(token);
+        self.answered_late(form.arrived, action, family, failure);
+        self.note_requests(at, 0, 0, bytes);
     }
 
     /// Goes on with the connections that were answered in this turn.
@@ -253,44 +268,17 @@ impl HttpFrontend {
         }
     }
 
-    /// Closes connections whose time is up, a slice of them for each tick: a
-    /// tenth, so that each is looked at about once in ten ticks.
-    pub fn tick<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
-        if self.accept_paused {
-            self.pause_accept(turn, Interest::Read);
-        }
-        let now = milliseconds(turn.now);
-        let places = self.connections.capacity();
-        let slice = (places / 10).max(LEAST_DEADLINES).min(places);
-        for _ in 0..slice {
-            let at = self.next_deadline;
-            self.next_deadline = if at + 1 >= places { 0 } else { at + 1 };
-            if self
-                .connections
-                .get(at)
-                .is_some_and(|connection| connection.deadline <= now)
-            {
-                self.time_out(at, turn);
-            }
-        }
-        self.stats
-            .connections_open
-            .set(self.connections.len() as u64);
-    }
-
     /// Stops listening and reading: requests that were read are still
     /// answered, idle connections are closed.
     pub fn stop<L: Lanes>(&mut self, turn: &mut Turn<'_, L>) {
-        for at in 0..self.listeners.len() {
-            self.accept(at, turn);
-        }
+        self.accept_all(turn);
         self.stopping = true;
         self.listeners.clear();
         for at in 0..self.connections.capacity() {
             let Some(connection) = self.connections.get_mut(at) else {
                 continue;
             };
-            if connection.phase == Phase::Lingering {
+            if connection.phase == Phase::Lingering || connection.stream.is_handshaking() {
                 self.close(at);
             } else if connection.phase == Phase::Waiting || connection.has_unwritten() {
                 connection.form.keep_alive = false;
@@ -328,7 +316,9 @@ impl HttpFrontend {
     /// know.
     fn read_more<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         while self.connections.get_mut(at).is_some_and(|connection| {
-            connection.interest == Some(Interest::Read) && connection.stream.has_more()
+            connection.interest == Some(Interest::Read)
+                && connection.phase != Phase::Lingering
+                && connection.stream.has_more()
         }) {
             self.read_once(at, turn);
         }
@@ -336,6 +326,12 @@ impl HttpFrontend {
 
     fn read_once<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
         let connection = &mut self.connections[at];
+        if connection.phase == Phase::Lingering {
+            if connection.discard(&mut self.input) {
+                self.close(at);
+            }
+            return;
+        }
         let mut input = std::mem::take(&mut self.input);
         let result = connection.read(&mut input);
         if let Some(handshake) = connection.stream.take_handshake() {
@@ -344,17 +340,16 @@ impl HttpFrontend {
         match result {
             ReadResult::Failed => self.fail(at, DropReason::ConnectionFailed),
             ReadResult::Nothing => self.settle(at, turn),
-            ReadResult::End if connection.phase == Phase::Lingering => self.close(at),
             ReadResult::End => {
                 connection.ended = true;
                 self.settle(at, turn);
             }
-            ReadResult::Bytes(_) if connection.phase == Phase::Lingering => {}
             ReadResult::Bytes(count) if connection.phase == Phase::Waiting => {
                 connection.unread.extend_from_slice(&input[..count]);
                 self.settle(at, turn);
             }
             ReadResult::Bytes(count) => {
+                connection.idle = false;
                 if connection.unread.is_empty() {
                     if connection.served {
                         connection.deadline = milliseconds(turn.now) + self.settings.read_timeout;
@@ -403,7 +398,7 @@ impl HttpFrontend {
     /// Handles the requests at the front of `input` and writes their answers;
     /// returns how many bytes they took. May close the connection.
     fn requests<L: Lanes>(&mut self, at: usize, input: &[u8], turn: &mut Turn<'_, L>) -> usize {
-        let mut used = 0;
+        let (mut used, mut requests) = (0, 0);
         self.out.clear();
         while used < input.len() && self.out.len() < MOST_UNWRITTEN {
             let connection = &self.connections[at];
@@ -419,6 +414,7 @@ impl HttpFrontend {
                 Ok(HeadStatus::Partial) => break,
                 Ok(HeadStatus::Complete(head)) => {
                     used += head.head_len;
+                    requests += 1;
                     self.request(at, &head, turn);
                     self.count_error(answer_at, Some(head.query));
                 }
@@ -436,10 +432,12 @@ impl HttpFrontend {
                 }
             }
             if let Some(leaving) = self.leaving.take() {
+                self.note_requests(at, requests, used, 0);
                 self.hand_over(at, leaving, used < input.len(), turn);
                 return used;
             }
         }
+        self.note_requests(at, requests, used, self.out.len());
         let connection = &mut self.connections[at];
         if !self.out.is_empty() && connection.write_from(&self.out).is_err() {
             self.fail(at, DropReason::ConnectionFailed);
@@ -460,6 +458,9 @@ impl HttpFrontend {
         let Some(connection) = self.connections.get_mut(at) else {
             return;
         };
+        if connection.phase == Phase::Lingering {
+            return;
+        }
         let now = milliseconds(turn.now);
         let interest = if connection.has_unwritten() {
             if connection.interest != Some(Interest::Write) {
@@ -476,11 +477,10 @@ impl HttpFrontend {
                 Interest::Read
             }
         } else if connection.last || connection.ended {
-            let unread = !connection.unread.is_empty() || connection.body_follows;
-            if connection.phase == Phase::Lingering {
-                return;
-            }
-            if connection.ended || !unread || self.stopping {
+            let more_comes = !connection.unread.is_empty()
+                || connection.body_follows
+                || connection.stream.has_goodbyes();
+            if connection.ended || !more_comes || self.stopping {
                 self.close(at);
                 return;
             }
@@ -491,7 +491,10 @@ impl HttpFrontend {
             Interest::Read
         } else {
             if connection.served && connection.unread.is_empty() {
-                connection.deadline = now + self.settings.idle_timeout;
+                // Once: what is no request does not make it less idle.
+                if !std::mem::replace(&mut connection.idle, true) {
+                    connection.deadline = now + self.settings.idle_timeout;
+                }
             } else if connection.deadline == u64::MAX {
                 connection.deadline = now + self.settings.read_timeout;
             }
@@ -522,26 +525,6 @@ impl HttpFrontend {
         if result.is_err() {
             self.fail(at, DropReason::ConnectionFailed);
         }
-    }
-
-    fn time_out<L: Lanes>(&mut self, at: usize, turn: &mut Turn<'_, L>) {
-        let connection = &mut self.connections[at];
-        let slow =
-            connection.has_unwritten() || !connection.unread.is_empty() || !connection.served;
-        if connection.phase == Phase::Lingering || !slow {
-            self.close(at);
-            return;
-        }
-        if !connection.has_unwritten() && !connection.unread.is_empty() {
-            // It began a request: say why it gets no answer. Whether the words
-            // arrive matters little.
-            self.out.clear();
-            let dialect = self.settings.dialect;
-            dialect.write_status(&mut self.out, Status::RequestTimeout, false, false);
-            let _ = connection.write_from(&self.out);
-        }
-        let _ = turn;
-        self.fail(at, DropReason::Timeout);
     }
 
     fn place_of(&self, token: ConnectionToken) -> Option<usize> {

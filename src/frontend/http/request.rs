@@ -13,6 +13,7 @@ use crate::protocol::http::{
 };
 use crate::shard::exchange::{PeerList, Question};
 use crate::shard::families::{Families, Peers};
+use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
 use std::net::IpAddr;
 
@@ -50,6 +51,7 @@ impl HttpFrontend {
         };
         let family = AddressFamily::of(client.as_ref().unwrap_or(&peer));
         self.connections[at].form = ReplyForm {
+            action,
             keep_alive,
             compact: true,
             peer_ids: false,
@@ -58,6 +60,7 @@ impl HttpFrontend {
             event: Event::None,
             external_ip: None,
             effects: Effects::default(),
+            arrived: turn.now.elapsed,
         };
         self.stats.request(Protocol::Http, action, family);
         let result = match (action, client) {
@@ -91,8 +94,8 @@ impl HttpFrontend {
                 let retry_in = failure.interval_seconds.map(RetryIn::Seconds);
                 wire::write_failure(&mut self.out, failure.reason, retry_in);
                 response.finish(&mut self.out);
-                self.stats
-                    .reply(Protocol::Http, action, family, Outcome::Error);
+                let class = FailureClass::of(failure.reason);
+                self.stats.refused(Protocol::Http, action, family, class);
                 self.answered(at, keep_alive);
             }
         }

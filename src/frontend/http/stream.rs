@@ -61,6 +61,22 @@ impl Stream {
         }
     }
 
+    /// Whether the handshake of TLS is not over.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.session.is_handshaking(),
+        }
+    }
+
+    /// Whether a client may have something to say after its last request: that
+    /// it has said all (TLS).
+    #[must_use]
+    pub const fn has_goodbyes(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Whether there are bytes that the socket did not take yet.
     #[must_use]
     pub fn wants_write(&self) -> bool {

@@ -1,6 +1,5 @@
 //! What the UDP frontend is set to, and what follows from it for a request.
 
-use super::UdpClient;
 use crate::bittorrent::{AddressFamily, Announce};
 use crate::protocol::Dialect;
 use crate::protocol::udp::{self, AnnounceFields, ConnectionIds, ErrorText};
@@ -62,9 +61,14 @@ impl UdpSettings {
     /// What few trackers do to an announce: an interval of its own, the events
     /// of another dialect.
     #[inline(never)]
-    pub(super) fn vary(&self, shard: &mut Shard, announce: &mut Announce, client: &mut UdpClient) {
+    pub(super) fn vary(
+        &self,
+        shard: &mut Shard,
+        announce: &mut Announce,
+        interval_seconds: &mut u32,
+    ) {
         let more = shard.random_up_to(self.interval_spread_seconds);
-        client.interval_seconds = client.interval_seconds.saturating_add(more);
+        *interval_seconds = interval_seconds.saturating_add(more);
         announce.event = self.dialect.event(announce.event, announce.left);
     }
 

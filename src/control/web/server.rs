@@ -1,6 +1,7 @@
-//! A small HTTP/1.1 server for what is read beside the tracker: metrics.
+//! A small HTTP/1.1 server for what is read beside the tracker: metrics,
+//! statistics, health.
 //!
-//! It serves a few fixed paths to a few clients. Each connection has one
+//! It serves a few fixed paths to a few clients, with GET and HEAD. Each connection has one
 //! request, a thread of its own, and a deadline for the whole exchange, so a
 //! client that is slow, silent or broken costs a thread for that long and
 //! delays nobody. There are never more than [`MAX_CONNECTIONS`]: when one more
@@ -44,50 +45,91 @@ const MAX_DRAINED_BYTES: usize = 256 * 1024;
 /// How long to wait when connections cannot be accepted (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes the body of an answer.
-pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+/// Makes an answer.
+pub type Render = Arc<dyn Fn() -> Answer + Send + Sync>;
 
 /// A path and what is served there.
 #[derive(Clone)]
 pub struct Route {
     /// The path, exactly; a query is ignored.
     pub path: &'static str,
-    /// The media type of the body.
-    pub content_type: &'static str,
     /// Called for each request, on the connection's thread.
     pub render: Render,
 }
 
+/// An answer without its framing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status: 200, or 503 for a health check that fails.
+    pub status: u16,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+    /// The header Content-Security-Policy, for pages.
+    pub policy: Option<String>,
+}
+
+impl Answer {
+    /// Plain text.
+    #[must_use]
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: body.into(),
+            policy: None,
+        }
+    }
+
+    /// The whole answer; to a HEAD, all but the body.
+    fn to_bytes(&self, is_head: bool) -> Vec<u8> {
+        let reason = match self.status {
+            200 => "OK",
+            400 => "Bad Request",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            503 => "Service Unavailable",
+            _ => "Request Header Fields Too Large",
+        };
+        let mut head = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+            self.status,
+            self.content_type,
+            self.body.len(),
+        );
+        // RFC 9110, 15.5.6: a 405 must name the methods that are allowed.
+        if self.status == 405 {
+            head.push_str("Allow: GET, HEAD\r\n");
+        }
+        if let Some(policy) = &self.policy {
+            head.push_str("Content-Security-Policy: ");
+            head.push_str(policy);
+            head.push_str("\r\n");
+        }
+        head.push_str("Connection: close\r\n\r\n");
+        if !is_head {
+            head.push_str(&self.body);
+        }
+        head.into_bytes()
+    }
+}
+
 /// A running server. Stops when dropped.
-pub struct MetricsServer {
+pub struct WebServer {
     listener: Arc<TcpListener>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl MetricsServer {
-    /// Serves `/metrics` on a listener that is already bound.
+impl WebServer {
+    /// Serves these paths on a listener that is already bound.
     ///
     /// # Errors
     ///
     /// If no thread can be started.
-    pub fn start(listener: TcpListener, render: Render) -> io::Result<Self> {
-        Self::start_with_routes(
-            listener,
-            vec![Route {
-                path: "/metrics",
-                content_type: super::metrics::CONTENT_TYPE,
-                render,
-            }],
-        )
-    }
-
-    /// Serves any paths on a listener that is already bound.
-    ///
-    /// # Errors
-    ///
-    /// If no thread can be started.
-    pub fn start_with_routes(listener: TcpListener, routes: Vec<Route>) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, routes: Vec<Route>) -> io::Result<Self> {
         listener.set_nonblocking(false)?;
         let listener = Arc::new(listener);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -95,7 +137,7 @@ impl MetricsServer {
             let (listener, stopping) = (listener.clone(), stopping.clone());
             let routes: Arc<[Route]> = routes.into();
             thread::Builder::new()
-                .name("metrics".to_owned())
+                .name("web".to_owned())
                 .spawn(move || accept_until_stopped(&listener, &stopping, &routes))?
         };
         Ok(Self {
@@ -130,7 +172,7 @@ impl MetricsServer {
     }
 }
 
-impl Drop for MetricsServer {
+impl Drop for WebServer {
     fn drop(&mut self) {
         self.stop_threads();
     }
@@ -147,10 +189,10 @@ impl Connection {
         let stream = Arc::new(stream);
         let served = stream.clone();
         let thread = thread::Builder::new()
-            .name("metrics-client".to_owned())
+            .name("web-client".to_owned())
             .spawn(move || {
                 if let Err(error) = serve(&served, &routes) {
-                    log::debug!("metrics connection ended: {error}");
+                    log::debug!("a connection for metrics ended: {error}");
                 }
                 // The accept loop still holds the stream.
                 let _ = served.shutdown(Shutdown::Both);
@@ -200,31 +242,32 @@ fn accept_until_stopped(listener: &TcpListener, stopping: &AtomicBool, routes: &
 /// One exchange: reads the request, answers, closes.
 fn serve(stream: &TcpStream, routes: &[Route]) -> io::Result<()> {
     let deadline = Instant::now() + EXCHANGE_TIMEOUT;
-    let Some(answer) = read_request(stream, deadline, routes)? else {
+    let Some((answer, is_head)) = read_request(stream, deadline, routes)? else {
         return Ok(());
     };
-    write_all(stream, &answer.to_bytes(), deadline)?;
+    write_all(stream, &answer.to_bytes(is_head), deadline)?;
     stream.shutdown(Shutdown::Write)?;
     drain(stream, deadline)
 }
 
-/// Reads a request and decides on its answer; `None` if the client left
-/// without a word.
+/// Reads a request and decides on its answer, and whether that was asked for
+/// without its body; `None` if the client left without a word.
 fn read_request(
     mut stream: &TcpStream,
     deadline: Instant,
     routes: &[Route],
-) -> io::Result<Option<Answer>> {
+) -> io::Result<Option<(Answer, bool)>> {
+    let refuse = |status, text: &str| Ok(Some((Answer::text(status, text), false)));
     let mut buffer = [0; MAX_REQUEST_BYTES];
     let mut length = 0;
     loop {
         let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty()) else {
-            return Ok(Some(Answer::text(431, "request too large\n")));
+            return refuse(431, "request too large\n");
         };
         stream.set_read_timeout(Some(time_left(deadline)?))?;
         match stream.read(room) {
             Ok(0) if length == 0 => return Ok(None),
-            Ok(0) => return Ok(Some(Answer::text(400, "incomplete request\n"))),
+            Ok(0) => return refuse(400, "incomplete request\n"),
             Ok(count) => length += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -236,12 +279,12 @@ fn read_request(
             Ok(httparse::Status::Complete(_)) => {
                 let method = request.method.unwrap_or_default();
                 let target = request.path.unwrap_or_default();
-                return Ok(Some(answer(method, target, routes)));
+                return Ok(Some((answer(method, target, routes), method == "HEAD")));
             }
             Err(httparse::Error::TooManyHeaders) => {
-                return Ok(Some(Answer::text(431, "too many headers\n")));
+                return refuse(431, "too many headers\n");
             }
-            Err(_) => return Ok(Some(Answer::text(400, "malformed request\n"))),
+            Err(_) => return refuse(400, "malformed request\n"),
         }
     }
 }
@@ -250,70 +293,17 @@ fn read_request(
 fn answer(method: &str, target: &str, routes: &[Route]) -> Answer {
     let path = target.split('?').next().unwrap_or_default();
     let Some(route) = routes.iter().find(|route| route.path == path) else {
-        return Answer::text(404, "not found\n").for_method(method);
+        let mut text = "not found; there are:\n".to_owned();
+        for route in routes {
+            text.push_str(route.path);
+            text.push('\n');
+        }
+        return Answer::text(404, text);
     };
     if !matches!(method, "GET" | "HEAD") {
         return Answer::text(405, "method not allowed\n");
     }
-    Answer {
-        status: 200,
-        content_type: route.content_type,
-        body: (route.render)(),
-        is_head: false,
-    }
-    .for_method(method)
-}
-
-struct Answer {
-    status: u16,
-    content_type: &'static str,
-    body: String,
-    /// The request was a HEAD: all but the body is sent.
-    is_head: bool,
-}
-
-impl Answer {
-    fn text(status: u16, body: &str) -> Self {
-        Self {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            body: body.to_owned(),
-            is_head: false,
-        }
-    }
-
-    fn for_method(mut self, method: &str) -> Self {
-        self.is_head = method == "HEAD";
-        self
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        let reason = match self.status {
-            200 => "OK",
-            400 => "Bad Request",
-            404 => "Not Found",
-            405 => "Method Not Allowed",
-            _ => "Request Header Fields Too Large",
-        };
-        // RFC 9110, 15.5.6: a 405 must name the methods that are allowed.
-        let allow = if self.status == 405 {
-            "Allow: GET, HEAD\r\n"
-        } else {
-            ""
-        };
-        let mut bytes = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}\
-             Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-            self.status,
-            self.content_type,
-            self.body.len(),
-        )
-        .into_bytes();
-        if !self.is_head {
-            bytes.extend_from_slice(self.body.as_bytes());
-        }
-        bytes
-    }
+    (route.render)()
 }
 
 fn write_all(mut stream: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {

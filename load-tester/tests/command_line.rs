@@ -1,0 +1,213 @@
+//! The program: what it refuses, what it prints, and how it ends.
+
+mod tiny_tracker;
+
+use std::collections::HashSet;
+use std::process::{Command, Output};
+
+use tiny_tracker::{Fault, Tracker};
+
+fn tester(arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_karuta-load-tester"))
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_says_why() {
+    for (arguments, expected) in [
+        ("", "no target; give udp://HOST:PORT"),
+        ("127.0.0.1:1", "has no scheme; write udp://127.0.0.1:1"),
+        (
+            "https://127.0.0.1/announce",
+            "https:// is not measured, because",
+        ),
+        (
+            "https://127.0.0.1:443",
+            "give the tracker's http:// address",
+        ),
+        (
+            "ftp://127.0.0.1:1",
+            "only udp:// and http:// can be measured",
+        ),
+        ("udp://127.0.0.1", "write HOST:PORT"),
+        (
+            "udp://192.0.2.1:1",
+            "192.0.2.1 is not a loopback address; add --allow-remote",
+        ),
+        (
+            "http://[2001:db8::1]:1",
+            "2001:db8::1 is not a loopback address",
+        ),
+        (
+            "http://127.0.0.1:1 --window 3",
+            "--window is for udp:// targets",
+        ),
+        (
+            "http://127.0.0.1:1 --connects 1",
+            "--connects is for udp:// targets",
+        ),
+        (
+            "http://127.0.0.1:1 --no-segmentation",
+            "--no-segmentation is for udp://",
+        ),
+        (
+            "udp://127.0.0.1:1 --connections 3",
+            "--connections is for http:// targets",
+        ),
+        (
+            "udp://127.0.0.1:1 --no-keep-alive",
+            "--no-keep-alive is for http://",
+        ),
+        (
+            "http://127.0.0.1:1 --connections 3 --sources 4",
+            "less than one per source",
+        ),
+        (
+            "udp://127.0.0.1:1 --fill 9 --scrapes 1",
+            "--scrapes has no place in a fill",
+        ),
+        (
+            "udp://127.0.0.1:1 --fill 9 --stopped 0.1",
+            "--stopped has no place in a fill",
+        ),
+        ("udp://127.0.0.1:1 --fill 0", "--fill must be at least 1"),
+        (
+            "udp://127.0.0.1:1 --fill 9 --fill-shape x",
+            "write one-each; or as --skew:",
+        ),
+        ("udp://127.0.0.1:1 --skew 0", "a Zipf exponent above 0"),
+        (
+            "udp://127.0.0.1:1 --window 3 --rate 3",
+            "cannot be used with",
+        ),
+        ("udp://127.0.0.1:1 --rate 0", "--rate 0 is not between"),
+        ("udp://127.0.0.1:1 --rate nan", "--rate NaN is not between"),
+        (
+            "udp://127.0.0.1:1 --timeout 0",
+            "--timeout 0 is not between",
+        ),
+        (
+            "udp://127.0.0.1:1 --numwant -2",
+            "--numwant -2 is not between",
+        ),
+        (
+            "udp://127.0.0.1:1 --max-loss 101",
+            "not a percentage between 0 and 100",
+        ),
+        (
+            "udp://127.0.0.1:1 --seeders 2",
+            "--seeders is 2, not a fraction",
+        ),
+        (
+            "udp://127.0.0.1:1 --started 0.6 --completed 0.6",
+            "together is 1.2",
+        ),
+        ("udp://127.0.0.1:1 --announces 0", "nor all 0"),
+        (
+            "udp://127.0.0.1:1 --scrape-hashes 75",
+            "not between 1 and 74",
+        ),
+        (
+            "udp://127.0.0.1:1 --duration 0",
+            "--duration 0 is not between",
+        ),
+        (
+            "udp://127.0.0.1:1 --peers 7",
+            "less than one per source address (8)",
+        ),
+        ("udp://[::1]:1 --sources 2", "needs an IPv4 loopback target"),
+        (
+            "udp://[::1]:1 --source-addresses 127.0.0.1",
+            "of another family",
+        ),
+    ] {
+        let output = tester(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {said}");
+        assert!(said.contains(expected), "{arguments}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments}");
+    }
+}
+
+#[test]
+fn a_host_that_may_not_be_used_as_source_is_named() {
+    let tracker = Tracker::udp(Fault::None);
+    let arguments = format!("udp://{} --source-addresses 192.0.2.1", tracker.address);
+    let output = tester(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot send from 192.0.2.1: "), "{said}");
+}
+
+#[test]
+fn the_summary_is_for_people_and_json_for_machines() {
+    for fault in [Fault::None, Fault::Error] {
+        let tracker = Tracker::udp(fault);
+        let arguments = format!(
+            "udp://{} --warm-up 0 --duration 0.05 --timeout 20000 --info-hashes 10 --peers 100 --skew 1.1",
+            tracker.address
+        );
+        let code = if fault == Fault::None { 0 } else { 3 };
+        let output = tester(&arguments);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        for part in ["p50 ", "p90 ", "p99 ", "p99.9 ", "max ", " lost, "] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(said.contains("INVALID"), fault == Fault::Error, "{said}");
+        assert_eq!(said.contains("not today"), fault == Fault::Error, "{said}");
+        assert!(output.stderr.is_empty(), "no bar where no terminal is");
+
+        let output = tester(&format!("{arguments} --json"));
+        assert_eq!(output.status.code(), Some(code));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["replies"].as_u64() > Some(0), "{report}");
+        for name in ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"] {
+            assert!(report["latency"][name].is_number(), "{report}");
+        }
+        let invalid = report["invalid"].as_array().unwrap();
+        assert_eq!(invalid.is_empty(), fault == Fault::None, "{report}");
+    }
+}
+
+#[test]
+fn the_info_hashes_that_are_written_are_those_that_are_sent() {
+    let path = std::env::temp_dir().join(format!("karuta-hashes-{}", std::process::id()));
+    let tracker = Tracker::udp(Fault::None);
+    let arguments = format!(
+        "--write-info-hashes {} --info-hashes 300 --seed 5",
+        path.display()
+    );
+    let output = tester(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let written = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(written.ends_with('\n'));
+    let written: HashSet<String> = written.lines().map(str::to_owned).collect();
+    assert_eq!(written.len(), 300);
+
+    let output = tester(&format!(
+        "udp://{} --fill 300 --fill-shape one-each --timeout 20000 --info-hashes 300 --seed 5",
+        tracker.address
+    ));
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    let hex = |hash: Vec<u8>| hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sent: HashSet<String> = tracker
+        .seen()
+        .into_iter()
+        .map(|(hash, ..)| hex(hash))
+        .collect();
+    assert_eq!(written, sent);
+    assert_eq!(tracker.announces(), 300);
+
+    let output = tester("--write-info-hashes /nonexistent/file");
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot write /nonexistent/file: "), "{said}");
+}

@@ -1,0 +1,38 @@
+//! What a shard publishes of each of its sockets.
+
+use super::stats::Counter;
+use std::net::SocketAddr;
+
+/// What is counted for one socket of this shard. The sockets of all shards on
+/// one address make a listener.
+#[derive(Debug)]
+pub struct ListenerStats {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Datagrams received, or connections accepted.
+    pub arrivals: Counter,
+    /// Datagrams handed to the kernel (UDP).
+    pub departures: Counter,
+    /// Requests that came through the connections (HTTP).
+    pub requests: Counter,
+    /// Bytes of datagrams received, or of requests, without the headers of the
+    /// network and without TLS.
+    pub bytes_in: Counter,
+    /// Bytes of datagrams handed to the kernel, or of replies.
+    pub bytes_out: Counter,
+}
+
+impl ListenerStats {
+    /// Nothing so far.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            arrivals: Counter::default(),
+            departures: Counter::default(),
+            requests: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+        }
+    }
+}
