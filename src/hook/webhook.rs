@@ -253,6 +253,7 @@ impl Courier {
             Err(error) => return log::error!("webhook: {error}"),
         };
         let url = &self.options.url;
+        let shown = super::public_url(url);
         for left in (0..TRIES).rev() {
             let mut request = self
                 .agent
@@ -264,9 +265,9 @@ impl Courier {
             match request.send(&body[..]) {
                 Ok(_) => return,
                 Err(error) if left == 0 => {
-                    log::warn!("webhook: {} events are lost: {url}: {error}", batch.len());
+                    log::warn!("webhook: {} events are lost: {shown}: {error}", batch.len());
                 }
-                Err(error) => log::debug!("webhook: {url}: {error}; trying again"),
+                Err(error) => log::debug!("webhook: {shown}: {error}; trying again"),
             }
         }
         self.undelivered
@@ -409,6 +410,17 @@ mod tests {
                 r#""port":6881,"left":1,"downloaded":0,"uploaded":0,"transport":"udp"}"#,
             )
         );
+    }
+
+    #[test]
+    fn a_url_in_the_log_has_no_secrets() {
+        for (url, shown) in [
+            ("https://me:secret@host:8443/x?token=secret", "https://host:8443/x"),
+            ("http://me@[::1]/", "http://[::1]/"),
+            ("http://host/x", "http://host/x"),
+        ] {
+            assert_eq!(super::super::public_url(url), shown);
+        }
     }
 
     #[test]

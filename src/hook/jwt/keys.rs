@@ -82,6 +82,7 @@ impl KeySource {
                     name: "jwk-set",
                     run: Box::new(move |now| {
                         let agent = super::super::http_agent(timeout);
+                        let shown = super::super::public_url(&url);
                         let mut retry = FIRST_RETRY;
                         loop {
                             let pause = match fetch(&agent, &url, &known) {
@@ -89,7 +90,7 @@ impl KeySource {
                                     // Shards forget every token with the old
                                     // keys, so only for new ones.
                                     if let Some((text, fetched)) = fetched {
-                                        log::debug!("jwt: {} keys from {url}", fetched.0.len());
+                                        log::debug!("jwt: {} keys from {shown}", fetched.0.len());
                                         remember(&url, &text, &fetched);
                                         keys.store(fetched);
                                         known = text;
@@ -98,7 +99,7 @@ impl KeySource {
                                     update_interval
                                 }
                                 Err(error) => {
-                                    log::error!("jwt: {url}: {error}; the old keys stay in use");
+                                    log::error!("jwt: {shown}: {error}; the old keys stay in use");
                                     let pause = retry.min(update_interval);
                                     retry = (retry * 2).min(update_interval);
                                     pause
