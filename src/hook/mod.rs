@@ -283,6 +283,20 @@ fn check_url(url: &str) -> Result<(), String> {
     ))
 }
 
+/// A URL as the log may have it: without what may be secret, the user's name
+/// and password and the query.
+fn public_url(url: &str) -> String {
+    let Ok(parsed) = url.parse::<ureq::http::Uri>() else {
+        return "a URL".to_owned();
+    };
+    let authority = parsed
+        .authority()
+        .map_or("", |authority| authority.as_str());
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let scheme = parsed.scheme_str().unwrap_or_default();
+    format!("{scheme}://{host}{}", parsed.path())
+}
+
 /// What speaks HTTP for a hook's background work. A request takes no longer
 /// than `timeout` altogether.
 fn http_agent(timeout: std::time::Duration) -> ureq::Agent {

@@ -194,6 +194,9 @@ struct ListSource {
     /// What the files were when they were read last, good or bad.
     stamps: Vec<Option<Stamp>>,
     torrents: Vec<TorrentDirectory>,
+    /// Something has changed and is not in the list yet, since another of its
+    /// parts could not be read.
+    is_stale: bool,
     /// Each with what its lines say: to put in or to take out.
     fifos: Vec<(Fifo, bool)>,
     /// How often in a row a FIFO could not be had.
@@ -213,6 +216,7 @@ impl ListSource {
                 .iter()
                 .map(|path| TorrentDirectory::new(path.clone()))
                 .collect(),
+            is_stale: false,
             options,
             fifos: Vec::new(),
             waited: 0,
@@ -250,12 +254,12 @@ impl ListSource {
             .iter()
             .map(|path| Stamp::of(path))
             .collect();
-        let mut changed = all || stamps != self.stamps;
+        self.is_stale |= all || stamps != self.stamps;
         self.stamps = stamps;
         for directory in &mut self.torrents {
-            changed |= directory.refresh(all)?;
+            self.is_stale |= directory.refresh(all)?;
         }
-        if !changed {
+        if !self.is_stale {
             return Ok(None);
         }
         let mut hashes = self.options.inline.clone();
@@ -271,6 +275,7 @@ impl ListSource {
         for directory in &self.torrents {
             hashes.extend(directory.info_hashes());
         }
+        self.is_stale = false;
         Ok(Some(HashList::new(&hashes, self.seed)))
     }
 

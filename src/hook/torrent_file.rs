@@ -6,7 +6,7 @@ use crate::protocol::bencode::{Event, KeyOrder, Limits, Reader};
 use sha1::Digest as _;
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Largest .torrent file that is read.
 const MAX_BYTES: usize = 64 << 20;
@@ -80,6 +80,19 @@ pub(super) fn sha1(info: &[u8]) -> InfoHash {
     InfoHash(sha1::Sha1::digest(info).into())
 }
 
+/// The bytes of a file, if it is one and not too large. To open a pipe could
+/// take for ever.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let data = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !data.is_file() {
+        return Err("is no file".to_owned());
+    }
+    if data.len() > MAX_BYTES as u64 {
+        return Err(format!("is larger than {MAX_BYTES} bytes"));
+    }
+    fs::read(path).map_err(|error| error.to_string())
+}
+
 /// A directory whose files that end in `.torrent` are known, and read again
 /// only if they change. Directories inside are not looked at.
 #[derive(Debug)]
@@ -123,8 +136,8 @@ impl TorrentDirectory {
                 Some((old, hashes)) if old == stamp && !all => hashes,
                 known => {
                     changed = true;
-                    let read = fs::read(&path).map_err(|error| error.to_string());
-                    read.and_then(|bytes| info_hashes(&bytes))
+                    read(&path)
+                        .and_then(|bytes| info_hashes(&bytes))
                         .unwrap_or_else(|error| {
                             log::warn!("{}: {error}", path.display());
                             known.map(|(_, hashes)| hashes).unwrap_or_default()
@@ -149,6 +162,7 @@ impl TorrentDirectory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn hashes_what_stands_between_the_braces() {
@@ -183,5 +197,26 @@ mod tests {
         // Keys deeper down do not count.
         let nested = b"d4:infod1:ad6:pieces0:eee";
         assert!(info_hashes(nested).is_err());
+    }
+    /// Whoever may put torrents there must not be able to hold the thread that
+    /// reads lists, or to fill the memory.
+    #[test]
+    fn pipes_and_giants_are_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let mut mkfifo = std::process::Command::new("mkfifo");
+        let made = mkfifo.arg(path("a.torrent")).status();
+        assert!(made.expect("mkfifo").success());
+        let giant = fs::File::create(path("b.torrent")).expect("a file");
+        giant.set_len(1 << 30).expect("a file with a hole");
+        fs::write(path("c.torrent"), b"d4:infod6:pieces0:ee").expect("write");
+        let mut directory = TorrentDirectory::new(folder.path().to_path_buf());
+        let (done, read) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let changed = directory.refresh(true);
+            done.send((changed, directory.info_hashes().count()))
+        });
+        let read = read.recv_timeout(Duration::from_secs(20));
+        assert_eq!(read.expect("an end"), (Ok(true), 1));
     }
 }

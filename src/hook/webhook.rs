@@ -135,11 +135,12 @@ impl Hook for Webhook {
         let lanes = (0..services.shards).map(|_| bounded(self.options.queue_length));
         let (lanes, ends): (Vec<_>, Vec<_>) = lanes.unzip();
         self.lanes = lanes;
-        let courier = Courier {
+        let mut courier = Courier {
             agent: super::http_agent(self.options.timeout),
             options: self.options.clone(),
             authorization,
             lanes: ends,
+            first: 0,
             undelivered: self.undelivered.clone(),
         };
         services.tasks.push(Task {
@@ -212,11 +213,13 @@ struct Courier {
     options: Options,
     authorization: Option<String>,
     lanes: Vec<Receiver<Noted>>,
+    /// The lane that comes first in the next batch.
+    first: usize,
     undelivered: Arc<AtomicU64>,
 }
 
 impl Courier {
-    fn run(&self, now: &Receiver<()>) {
+    fn run(&mut self, now: &Receiver<()>) {
         loop {
             let asked = now.recv_timeout(self.options.batch_delay);
             while let Some(batch) = self.collect() {
@@ -228,10 +231,17 @@ impl Courier {
         }
     }
 
-    /// What waits, up to a batch; `None` if nothing does.
-    fn collect(&self) -> Option<Vec<Noted>> {
-        let waiting = self.lanes.iter().flat_map(Receiver::try_iter);
+    /// What waits, up to a batch; `None` if nothing does. Lanes take turns, so
+    /// that to a slow site each shard loses its part only.
+    fn collect(&mut self) -> Option<Vec<Noted>> {
+        let (last, first) = self.lanes.split_at(self.first);
+        let lanes = first.iter().chain(last);
+        let waiting = lanes.flat_map(Receiver::try_iter);
         let batch: Vec<Noted> = waiting.take(self.options.batch_size).collect();
+        self.first += 1;
+        if self.first >= self.lanes.len() {
+            self.first = 0;
+        }
         (!batch.is_empty()).then_some(batch)
     }
 
@@ -243,6 +253,7 @@ impl Courier {
             Err(error) => return log::error!("webhook: {error}"),
         };
         let url = &self.options.url;
+        let shown = super::public_url(url);
         for left in (0..TRIES).rev() {
             let mut request = self
                 .agent
@@ -254,9 +265,9 @@ impl Courier {
             match request.send(&body[..]) {
                 Ok(_) => return,
                 Err(error) if left == 0 => {
-                    log::warn!("webhook: {} events are lost: {url}: {error}", batch.len());
+                    log::warn!("webhook: {} events are lost: {shown}: {error}", batch.len());
                 }
-                Err(error) => log::debug!("webhook: {url}: {error}; trying again"),
+                Err(error) => log::debug!("webhook: {shown}: {error}; trying again"),
             }
         }
         self.undelivered
@@ -352,6 +363,37 @@ mod tests {
         drop(services);
     }
 
+    /// A site that is slower than the events come must not hear of one shard only.
+    #[test]
+    fn a_lane_that_is_always_full_does_not_hide_the_others() {
+        let hook: Webhook = read("{url: 'http://x/', batch_size: 2}");
+        let (lanes, ends): (Vec<_>, Vec<_>) = (0..3).map(|_| bounded(8)).unzip();
+        let mut courier = Courier {
+            agent: super::super::http_agent(Duration::from_secs(1)),
+            options: hook.options,
+            authorization: None,
+            lanes: ends,
+            first: 0,
+            undelivered: Arc::default(),
+        };
+        let fill = |lane: usize| {
+            let noted = |_| Noted {
+                unix_seconds: lane as u64,
+                transport: Transport::Udp,
+                announce: announce(),
+            };
+            while lanes[lane].try_send(noted(())).is_ok() {}
+        };
+        let mut heard = [0; 3];
+        for _ in 0..6 {
+            (0..3).for_each(fill);
+            for noted in courier.collect().expect("something waits") {
+                heard[noted.unix_seconds as usize] += 1;
+            }
+        }
+        assert_eq!(heard, [4; 3]);
+    }
+
     #[test]
     fn a_report_says_it_all() {
         let noted = Noted {
@@ -368,6 +410,17 @@ mod tests {
                 r#""port":6881,"left":1,"downloaded":0,"uploaded":0,"transport":"udp"}"#,
             )
         );
+    }
+
+    #[test]
+    fn a_url_in_the_log_has_no_secrets() {
+        for (url, shown) in [
+            ("https://me:secret@host:8443/x?token=secret", "https://host:8443/x"),
+            ("http://me@[::1]/", "http://[::1]/"),
+            ("http://host/x", "http://host/x"),
+        ] {
+            assert_eq!(super::super::public_url(url), shown);
+        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ const TEMPORARY: &str = ".tmp";
 /// Added to the name of a file that could not be read.
 const BAD: &str = ".bad";
 
+/// How often a file that another process has just put in place is left to it.
+const MOST_TRIES: u32 = 100;
+
 /// A state file's directory and name.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -86,13 +89,24 @@ impl Place {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Addresses of people: for the owner's eyes only.
         let mode = Mode::RUSR | Mode::WUSR;
-        let file = rustix::fs::openat(&*self.directory, &name, flags, mode)?;
-        let file = File::from(file);
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
+        let mut tries = 0..MOST_TRIES;
+        let file = loop {
+            if tries.next().is_none() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let file = rustix::fs::openat(&*self.directory, &name, flags, mode)?;
+            let file = File::from(file);
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // Another process may have put it into its place, or removed it,
+            // before it was locked here: then it is the saved state by now.
+            if self.is_named(&file, &name)? {
+                break file;
+            }
+        };
         let replacement = Replacement {
             file,
             name,
@@ -100,7 +114,20 @@ impl Place {
             is_done: false,
         };
         replacement.file.set_len(0)?;
+        // A leftover keeps the mode that it had; some file systems have none.
+        let _ = rustix::fs::fchmod(&replacement.file, mode);
         Ok(replacement)
+    }
+
+    /// Whether this name still is that of an open file.
+    fn is_named(&self, file: &File, name: &OsStr) -> io::Result<bool> {
+        let named = rustix::fs::statat(&*self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        let opened = rustix::fs::fstat(file)?;
+        match named {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {

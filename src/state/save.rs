@@ -3,14 +3,15 @@
 //! Each shard's [`Dump`] fills blocks on the shard's thread, in slices; one
 //! thread checksums and writes them. A shard is never more than
 //! [`BLOCKS_AHEAD`] blocks ahead of the disk (and what one more slice brings):
-//! it is not ready then until a block comes back.
+//! it is not ready then until a block comes back. When a save is given up its
+//! dumps learn that and end; else a shard would wait for ever, at its end too.
 
 use super::format::{Block, Header};
 use super::place::Place;
 use crate::shard::owner::ShardId;
 use crate::shard::survey::{Busy, Survey, SurveyDesk, SwarmView};
 use crate::swarm::SavedSwarm;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use std::fmt;
 use std::io::{self, Write};
 
@@ -153,6 +154,16 @@ impl Collection {
     }
 }
 
+impl Drop for Collection {
+    fn drop(&mut self) {
+        // Dumps that wait for a block see that none will come.
+        self.empties.clear();
+        for shard in 0..self.desk.shards() {
+            self.desk.nudge(shard);
+        }
+    }
+}
+
 /// Writes the parts of a state file.
 pub struct FileWriter<W> {
     file: W,
@@ -289,11 +300,24 @@ impl Survey for Dump {
     }
 
     fn ready(&mut self) -> bool {
-        for block in self.returned.try_iter() {
-            self.away -= 1;
-            self.spare.push(block);
+        loop {
+            match self.returned.try_recv() {
+                Ok(block) => {
+                    self.away -= 1;
+                    self.spare.push(block);
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.nobody_listens = true;
+                    break;
+                }
+            }
         }
         self.away < BLOCKS_AHEAD || self.nobody_listens
+    }
+
+    fn wanted(&self) -> bool {
+        !self.nobody_listens
     }
 
     fn finish(mut self: Box<Self>) {

@@ -3,7 +3,8 @@
 //!
 //! The heads are opentracker's: no `Connection` header, errors as HTTP/1.0
 //! with a title in HTML. A client that takes nothing for `STALL_TIMEOUT`, or
-//! not all within `ANSWER_TIMEOUT`, is given up.
+//! not all within [`TEXT_TIMEOUT`] ([`DUMP_TIMEOUT`] for every torrent), is given
+//! up: there are a few threads only, and four slow readers must not have them all.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,9 +19,16 @@ use std::time::{Duration, Instant};
 /// How long a client may take nothing at all.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an answer may take altogether, a full scrape included
-/// (opentracker: as long).
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long an answer may take altogether, what is before it included: some
+/// kilobytes, which the socket takes at once unless its client is slow.
+pub const TEXT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a full scrape may take (opentracker: as long).
+pub const DUMP_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Bytes that are written between two looks at the clock. TLS takes all of them
+/// however slow its client is.
+const MOST_AT_ONCE: usize = 16 << 10;
 
 /// How long the client may take to close after its answer, if it has sent more
 /// than was read.
@@ -50,9 +58,14 @@ impl<'a> Client<'a> {
         stream.socket().set_write_timeout(Some(STALL_TIMEOUT))?;
         Ok(Self {
             stream,
-            deadline: Instant::now() + ANSWER_TIMEOUT,
+            deadline: Instant::now() + TEXT_TIMEOUT,
             taken_bytes: 0,
         })
+    }
+
+    /// Lets the rest of the answer take so long from now on.
+    pub fn allow(&mut self, time: Duration) {
+        self.deadline = Instant::now() + time;
     }
 
     /// A whole answer.
@@ -135,7 +148,7 @@ impl Write for Client<'_> {
         if Instant::now() >= self.deadline {
             return Err(ErrorKind::TimedOut.into());
         }
-        let count = self.stream.write(bytes)?;
+        let count = self.stream.write(&bytes[..bytes.len().min(MOST_AT_ONCE)])?;
         self.taken_bytes += count as u64;
         Ok(count)
     }
@@ -152,6 +165,8 @@ pub struct Body<W: Write> {
     is_chunked: bool,
     /// Begins with room for the size of a chunk.
     buffer: Vec<u8>,
+    /// A write has failed, so there is a hole.
+    is_broken: bool,
 }
 
 /// Room for the size of a chunk in hexadecimal digits, and its line's end.
@@ -179,6 +194,7 @@ impl<W: Write> Body<W> {
             out,
             is_chunked,
             buffer,
+            is_broken: false,
         })
     }
 
@@ -207,14 +223,19 @@ impl<W: Write> Body<W> {
             self.buffer[start..SIZE_ROOM].copy_from_slice(size.as_bytes());
             self.buffer.extend_from_slice(b"\r\n");
         }
-        self.out.write_all(&self.buffer[start..])?;
+        let sent = self.out.write_all(&self.buffer[start..]);
         self.buffer.truncate(SIZE_ROOM);
-        Ok(())
+        self.is_broken = sent.is_err();
+        sent
     }
 }
 
 impl<W: Write> Write for Body<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_broken {
+            // An encoder that is dropped tries once more.
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let room = CHUNK_BYTES + SIZE_ROOM - self.buffer.len();
         let count = bytes.len().min(room);
         self.buffer.extend_from_slice(&bytes[..count]);
@@ -232,7 +253,10 @@ impl<W: Write> Write for Body<W> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoding::Encoder;
     use super::*;
+    use crate::swarm::Random;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_body_comes_in_chunks_or_as_it_is() {
@@ -266,6 +290,58 @@ mod tests {
                 format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{head}");
             assert!(out.starts_with(begin.as_bytes()));
             assert!(out[begin.len()..] == expected, "HTTP/1.{version_minor}");
+        }
+    }
+
+    /// Takes so many bytes, and then fails like a client that stalls.
+    struct Stalling(usize);
+
+    impl Write for Stalling {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            assert!(self.0 != 0, "it is asked again after it failed");
+            self.0 = self.0.saturating_sub(bytes.len());
+            match self.0 {
+                0 => Err(ErrorKind::WouldBlock.into()),
+                _ => Ok(bytes.len()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_text_has_less_time_than_a_dump() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let _peer = TcpStream::connect(address).expect("connect");
+        let (stream, _) = listener.accept().expect("accept");
+        let mut stream = Stream::Plain(stream);
+        let mut client = Client::new(&mut stream).expect("a socket");
+        client.send_text("in time").expect("room");
+        // As if so much time had passed.
+        client.deadline -= TEXT_TIMEOUT;
+        let late = client.send_text("too late").map_err(|error| error.kind());
+        assert_eq!(late, Err(ErrorKind::TimedOut));
+        client.allow(DUMP_TIMEOUT);
+        client.send_text("every torrent").expect("room");
+        client.deadline -= DUMP_TIMEOUT;
+        client.send_text("too late").expect_err("too late");
+    }
+
+    /// Encoders write what they have when they are dropped.
+    #[test]
+    fn a_client_that_stalls_is_given_up_once() {
+        // What does not get smaller.
+        let mut random = Random::new(1);
+        let noise: Vec<u8> = (0..CHUNK_BYTES).map(|_| random.below(256) as u8).collect();
+        for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Zstd] {
+            let body = Body::begin(Stalling(CHUNK_BYTES), 1, encoding).expect("the head");
+            let mut encoder = Encoder::new(encoding, body).expect("an encoder");
+            let error = (0..).find_map(|_| encoder.write_all(&noise).err());
+            assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::WouldBlock));
+            drop(encoder);
         }
     }
 

@@ -32,7 +32,7 @@ use crate::runtime::clock::Clock;
 use crate::shard::opentracker_counters::HttpError;
 use crate::shard::stats::ShardStats;
 use crate::shard::survey::SurveyDesk;
-use answer::{Body, Client};
+use answer::{Body, Client, DUMP_TIMEOUT, TEXT_TIMEOUT};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use dump::Dump;
 use encoding::{Encoder, Encoding};
@@ -254,7 +254,11 @@ impl Shared {
                 self.dump(&mut client, *ip, *full_scrape_pause, form)?;
             }
             Ok(mode) => match self.text(mode) {
-                Some(text) => client.send_text(&text)?,
+                Some(text) => {
+                    // The walk is not the client's fault.
+                    client.allow(TEXT_TIMEOUT);
+                    client.send_text(&text)?;
+                }
                 None => {
                     self.own.http_error(HttpError::Server);
                     client.send_error("503 Service Unavailable", Some(WALK_PAUSE))?;
@@ -367,6 +371,7 @@ impl Shared {
                 return client.send_error(phrase, Some(after));
             }
         };
+        client.allow(DUMP_TIMEOUT);
         let before = client.taken_bytes;
         let result = match form.format {
             Format::State => self.stream(client, form, |Aged(torrent)| torrent),

@@ -18,7 +18,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey, Validat
 use ring::signature as ring;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Largest JWK set that is read.
@@ -74,23 +75,31 @@ impl KeySource {
                 update_interval,
                 timeout,
             } => {
-                let shared = Shared::new(KeySet::default());
+                let (mut known, last_good) = last_good(&url);
+                let shared = Shared::new(last_good);
                 let keys = shared.clone();
                 services.tasks.push(Task {
                     name: "jwk-set",
                     run: Box::new(move |now| {
                         let agent = super::super::http_agent(timeout);
+                        let shown = super::super::public_url(&url);
                         let mut retry = FIRST_RETRY;
                         loop {
-                            let pause = match fetch(&agent, &url) {
+                            let pause = match fetch(&agent, &url, &known) {
                                 Ok(fetched) => {
-                                    log::debug!("jwt: {} keys from {url}", fetched.0.len());
-                                    keys.store(fetched);
+                                    // Shards forget every token with the old
+                                    // keys, so only for new ones.
+                                    if let Some((text, fetched)) = fetched {
+                                        log::debug!("jwt: {} keys from {shown}", fetched.0.len());
+                                        remember(&url, &text, &fetched);
+                                        keys.store(fetched);
+                                        known = text;
+                                    }
                                     retry = FIRST_RETRY;
                                     update_interval
                                 }
                                 Err(error) => {
-                                    log::error!("jwt: {url}: {error}; the old keys stay in use");
+                                    log::error!("jwt: {shown}: {error}; the old keys stay in use");
                                     let pause = retry.min(update_interval);
                                     retry = (retry * 2).min(update_interval);
                                     pause
@@ -108,11 +117,35 @@ impl KeySource {
     }
 }
 
-fn fetch(agent: &ureq::Agent, url: &str) -> Result<KeySet, String> {
+/// The last good set of each URL, with its text. A reload that changes any hook
+/// starts all of them anew; tokens must be good meanwhile, the more so when the
+/// site is just then out of reach. As many as URLs were ever configured.
+static LAST_GOOD: Mutex<BTreeMap<String, (Vec<u8>, KeySet)>> = Mutex::new(BTreeMap::new());
+
+fn remember(url: &str, text: &[u8], keys: &KeySet) {
+    let mut sets = LAST_GOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    sets.insert(url.to_owned(), (text.to_owned(), keys.clone()));
+}
+
+fn last_good(url: &str) -> (Vec<u8>, KeySet) {
+    let sets = LAST_GOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    sets.get(url).cloned().unwrap_or_default()
+}
+
+/// The set with its text; `None` if that is the known one.
+fn fetch(
+    agent: &ureq::Agent,
+    url: &str,
+    known: &[u8],
+) -> Result<Option<(Vec<u8>, KeySet)>, String> {
     let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     let body = response.body_mut().with_config().limit(MAX_SET_BYTES);
     let body = body.read_to_vec().map_err(|error| error.to_string())?;
-    KeySet::parse(&body)
+    if body == known {
+        return Ok(None);
+    }
+    let keys = KeySet::parse(&body)?;
+    Ok(Some((body, keys)))
 }
 
 fn read_file(path: &PathBuf) -> Result<KeySet, String> {

@@ -6,6 +6,8 @@ use super::*;
 use crate::bittorrent::{Announce, InfoHash};
 use crate::protocol::udp::UrlData;
 use ring::rand::SystemRandom;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
 const NOW: u64 = 1_000_000_000;
@@ -280,6 +282,100 @@ fn a_key_that_is_gone_approves_nothing_and_a_bad_set_changes_nothing() {
     bench.services.sources[0].refresh(false);
     bench.hook.tick(Moment::default());
     assert_eq!(bench.verdict(&token), INVALID);
+}
+
+/// Answers one request for the key set.
+fn serve(site: &TcpListener, set: &str) {
+    let (mut client, _) = site.accept().expect("a request");
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).expect("a head");
+        request.push(byte[0]);
+    }
+    let length = set.len();
+    write!(
+        client,
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{set}"
+    )
+    .expect("room");
+}
+
+/// Sets are fetched more often than clients announce.
+#[test]
+fn a_set_that_is_fetched_again_unchanged_leaves_known_tokens_known() {
+    let site = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("http://{}/", site.local_addr().expect("an address"));
+    let signer = Signer::new();
+    let (set, token) = (signer.key_set(), signer.good());
+    let mut hook: Jwt = read(&format!("{{jwk_set_url: '{url}'}}"));
+    let mut services = start(&mut hook).expect("starts");
+    hook.enter(&ShardSetup {
+        id: 0,
+        shards: 1,
+        seed: 77,
+    });
+    let task = services.tasks.remove(0);
+    let (again, asked) = crossbeam_channel::bounded(0);
+    let fetcher = std::thread::spawn(move || (task.run)(&asked));
+    serve(&site, &set);
+    // Fetching is done when it can be asked for again.
+    again.send(()).expect("it runs");
+    hook.tick(Moment::default());
+    let name = hook.cache.name(token.as_bytes());
+    let query = format!("jwt={token}");
+    let mut announce = announce();
+    let context = Context::bare(Transport::Http, announce.ip);
+    let now = Moment {
+        milliseconds: 0,
+        unix_seconds: NOW,
+    };
+    let (verdict, _) = judge_at(&mut hook, &mut announce, now, &context, query.as_bytes());
+    assert_eq!(verdict, Verdict::Continue);
+    assert!(hook.cache.find(name, NOW).is_some());
+    serve(&site, &set);
+    again.send(()).expect("it runs");
+    hook.tick(Moment::default());
+    assert!(hook.cache.find(name, NOW).is_some(), "it is still known");
+    serve(&site, &set.replace("\"ed\"", "\"gone\""));
+    again.send(()).expect("it runs");
+    hook.tick(Moment::default());
+    assert!(hook.cache.find(name, NOW).is_none(), "its key is gone");
+    drop(again);
+    serve(&site, &set);
+    fetcher.join().expect("it ends");
+}
+
+#[test]
+fn a_hook_that_a_reload_starts_anew_has_the_last_keys_of_its_url() {
+    let site = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("http://{}/", site.local_addr().expect("an address"));
+    let signer = Signer::new();
+    let query = format!("jwt={}", signer.good());
+    let ask = |hook: &mut Jwt| {
+        let mut announce = announce();
+        let context = Context::bare(Transport::Http, announce.ip);
+        let now = Moment {
+            milliseconds: 0,
+            unix_seconds: NOW,
+        };
+        judge_at(hook, &mut announce, now, &context, query.as_bytes()).0
+    };
+    let begin = || {
+        let mut hook: Jwt = read(&format!("{{jwk_set_url: '{url}'}}"));
+        let services = start(&mut hook).expect("starts");
+        (hook, services)
+    };
+    let (mut first, mut services) = begin();
+    assert_eq!(ask(&mut first), INVALID, "it has no keys yet");
+    let (closed, asked) = crossbeam_channel::bounded(0);
+    drop(closed);
+    let task = services.tasks.remove(0);
+    let fetcher = std::thread::spawn(move || (task.run)(&asked));
+    serve(&site, &signer.key_set());
+    fetcher.join().expect("it ends");
+    let (mut second, _services) = begin();
+    assert_eq!(ask(&mut second), Verdict::Continue);
 }
 
 #[test]

@@ -118,6 +118,33 @@ fn a_directory_of_torrents_is_a_list() {
 }
 
 #[test]
+fn what_changed_while_another_directory_was_away_counts_once_it_is_back() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| home.path().join(name);
+    fs::create_dir(path("one")).expect("a directory");
+    fs::create_dir(path("two")).expect("a directory");
+    let (one, two) = (path("one"), path("two"));
+    let options = format!(
+        "whitelist_directory: ['{}', '{}']",
+        one.display(),
+        two.display()
+    );
+    let mut hook: TorrentApproval = read(&options);
+    let mut sources = start(&mut hook).expect("starts").sources;
+    fs::rename(&two, path("away")).expect("renamed");
+    let info = "d4:name1:a6:pieces0:e";
+    fs::write(one.join("a.torrent"), format!("d4:info{info}e")).expect("written");
+    let hash = super::super::torrent_file::sha1(info.as_bytes()).to_string();
+    sources[0].refresh(false);
+    hook.tick(Moment::default());
+    assert!(!approves(&mut hook, &hash), "the old list stays");
+    fs::rename(path("away"), &two).expect("renamed");
+    sources[0].refresh(false);
+    hook.tick(Moment::default());
+    assert!(approves(&mut hook, &hash));
+}
+
+#[test]
 fn mistakes_are_named() {
     for (options, expected) in [
         ("{}", "wants a list"),
