@@ -415,7 +415,10 @@ mod tests {
     #[test]
     fn a_url_in_the_log_has_no_secrets() {
         for (url, shown) in [
-            ("https://me:secret@host:8443/x?token=secret", "https://host:8443/x"),
+            (
+                "https://me:secret@host:8443/x?token=secret",
+                "https://host:8443/x",
+            ),
             ("http://me@[::1]/", "http://[::1]/"),
             ("http://host/x", "http://host/x"),
         ] {

@@ -6,9 +6,9 @@ use super::*;
 use crate::bittorrent::{Announce, InfoHash};
 use crate::protocol::udp::UrlData;
 use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
 const NOW: u64 = 1_000_000_000;
 
