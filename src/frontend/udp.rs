@@ -52,6 +52,9 @@ impl std::fmt::Debug for Address {
     }
 }
 
+/// How many datagrams ahead of the one that is read the fetching is.
+const AHEAD: usize = 4;
+
 /// One socket of this shard.
 struct Endpoint {
     socket: UdpSocket,
@@ -168,6 +171,7 @@ impl UdpFrontend {
             desk,
         };
         for at in 0..count {
+            self.inbox.prefetch(at + AHEAD);
             reader.read(at, &self.inbox.datagram(at));
         }
         for prepared in &self.prepared {

@@ -80,13 +80,15 @@ impl<P: StoredPeer> SwarmStore<P> {
     /// the index entry of `peer`).
     #[inline]
     pub fn prefetch_peers(&self, hash: u64, info_hash: &InfoHash, peer: &P) {
-        if let Some(slot) = self.slot(hash, info_hash) {
-            match slot.kind() {
-                Kind::Empty | Kind::Inline => {}
-                Kind::Chunk => self.shelves.prefetch_chunk(slot),
-                Kind::Big => self.shelves.big(slot.big_handle()).prefetch(peer),
+        self.table.likely(hash, |slot| {
+            if slot.info_hash == *info_hash {
+                match slot.kind() {
+                    Kind::Empty | Kind::Inline => {}
+                    Kind::Chunk => self.shelves.prefetch_chunk(slot),
+                    Kind::Big => self.shelves.big(slot.big_handle()).prefetch(peer),
+                }
             }
-        }
+        });
     }
 
     /// Takes an announce: changes the store, then hands out peers.

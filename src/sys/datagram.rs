@@ -5,6 +5,7 @@
 //! construction. Addresses are kept in the kernel's own layout, so that
 //! answering a datagram copies 28 bytes and converts nothing.
 
+use super::prefetch_read;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -228,6 +229,19 @@ impl Inbox {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.received == 0
+    }
+
+    /// Begins to fetch the first two cache lines of a datagram, as long as an
+    /// announce is, if there is one at this index: the kernel has written it,
+    /// and the batch's others after it.
+    #[inline]
+    pub fn prefetch(&self, at: usize) {
+        if at < self.received {
+            let bytes = &self.buffers[at].0;
+            prefetch_read(&bytes[0]);
+            prefetch_read(&bytes[64]);
+            prefetch_read(&self.addresses[at]);
+        }
     }
 
     /// The datagram at this index of the last batch.
