@@ -307,7 +307,8 @@ impl Running {
     }
 
     /// Waits until an announce is accepted: opentracker answers connects before
-    /// it has read its whitelist. The announced peer leaves at once.
+    /// it has read its whitelist, and peers that stop whatever the list says.
+    /// The announced peer leaves at once.
     fn accepts(&self, setup: &Setup) -> bool {
         let begin = Instant::now();
         let mut announce = [0; packet::ANNOUNCE_LEN];
@@ -319,26 +320,27 @@ impl Running {
                 return false;
             };
             for endpoint in endpoints {
-                let fields = packet::Announce {
-                    connection_id: endpoint.connection_id,
-                    transaction_id: 1,
-                    info_hash: info_hash(setup.seed, setup.swarms - 1),
-                    peer: 1,
-                    seeder: false,
-                    event: Event::Stopped,
-                    port: 1,
-                };
-                packet::patch_announce(&mut announce, &fields);
-                let mut reply = [0; 2048];
                 let _ = endpoint.socket.set_nonblocking(false);
-                let received = endpoint
-                    .socket
-                    .send(&announce)
-                    .and_then(|_| endpoint.socket.recv(&mut reply));
-                let read = received
-                    .ok()
-                    .map(|len| packet::read_reply(&reply[..len], false));
-                if matches!(read, Some(Ok((1, packet::Reply::Announce { .. })))) {
+                let mut ask = |event| {
+                    let fields = packet::Announce {
+                        connection_id: endpoint.connection_id,
+                        transaction_id: 1,
+                        info_hash: info_hash(setup.seed, setup.swarms - 1),
+                        peer: 1,
+                        seeder: false,
+                        event,
+                        port: 1,
+                    };
+                    packet::patch_announce(&mut announce, &fields);
+                    let mut reply = [0; 2048];
+                    endpoint.socket.send(&announce)?;
+                    let len = endpoint.socket.recv(&mut reply)?;
+                    let reply = packet::read_reply(&reply[..len], false);
+                    io::Result::Ok(matches!(reply, Ok((1, packet::Reply::Announce { .. }))))
+                };
+                if ask(Event::None).is_ok_and(|is_accepted| is_accepted) {
+                    // The answer that matters has come.
+                    let _ = ask(Event::Stopped);
                     return true;
                 }
             }
