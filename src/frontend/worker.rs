@@ -1,7 +1,8 @@
 //! One shard's main loop: waits for sockets, lanes and the tick, and feeds the
 //! frontends. The only task of its executor.
 //!
-//! A turn: handle what is ready, then what came over the lanes, then the tick,
+//! A turn: handle what is ready, then what came over the lanes, then a slice of
+//! the sweep and the tick,
 //! then a slice of a survey if there is one, then ring the bells of those that were sent something. Every step is
 //! bounded, so that no source starves another.
 
@@ -19,6 +20,7 @@ use crate::shard::Shard;
 use crate::shard::exchange::Exchange;
 use crate::shard::owner::ShardId;
 use crate::shard::survey::Surveys;
+use crate::swarm::SweepReport;
 use crate::sys::datagram::BATCH;
 use std::io;
 use std::os::fd::AsFd;
@@ -149,9 +151,9 @@ impl Worker {
     /// go on then.
     pub async fn run(mut self) -> io::Result<()> {
         self.watch_sockets()?;
-        let mut last_tick = self.clock.now();
-        let mut last_expiry = last_tick.seconds;
-        let mut last_datagrams = last_tick.elapsed;
+        let start = self.clock.now();
+        let (mut last_sweep, mut last_datagrams) = (start.elapsed, start.elapsed);
+        let mut last_expiry = start.seconds;
         let mut stopping: Option<Stopping> = None;
         let mut streams = Streams::default();
         loop {
@@ -186,10 +188,14 @@ impl Worker {
             if self.mailbox.is_full() {
                 self.take_updates();
             }
+            // A little in each turn, so that nobody waits while much is swept.
+            let unswept = now.elapsed.saturating_sub(last_sweep).as_millis() as u64;
+            last_sweep += Duration::from_millis(unswept);
+            if !woken.tick && unswept > 0 {
+                self.swept(|shard| shard.sweep(now.seconds, unswept));
+            }
             if woken.tick {
-                let since = now.elapsed.saturating_sub(last_tick.elapsed);
-                last_tick = now;
-                self.tick(&now, since);
+                self.tick(&now, unswept);
                 if now.seconds != last_expiry {
                     last_expiry = now.seconds;
                     self.expire(&now);
@@ -404,11 +410,17 @@ impl Worker {
             .look(|update| update.exchange(shard, udp.as_mut(), http.as_mut()));
     }
 
-    fn tick(&mut self, now: &Now, since: Duration) {
+    fn tick(&mut self, now: &Now, unswept: u64) {
         self.shard.stats().ticked(now.elapsed);
         self.shard.tick_hooks(now.seconds, now.into());
+        self.swept(|shard| shard.tick(now.seconds, unswept));
+        self.http(now, HttpFrontend::tick);
+    }
+
+    /// Has the shard sweep, and measures that.
+    fn swept(&mut self, sweep: impl FnOnce(&mut Shard) -> SweepReport) {
         let before = self.clock.elapsed();
-        let report = self.shard.tick(now.seconds, since.as_millis() as u64);
+        let report = sweep(&mut self.shard);
         let took = self.clock.elapsed().saturating_sub(before).as_nanos() as u64;
         let sweep = &self.shard.stats().sweep;
         sweep.slice(took, report.expired_peers);
@@ -416,7 +428,6 @@ impl Worker {
         if report.wrapped {
             sweep.pass(std::mem::take(&mut self.pass_nanoseconds));
         }
-        self.http(now, HttpFrontend::tick);
     }
 
     /// One turn of a stopping shard; returns whether it may end.

@@ -403,9 +403,20 @@ impl Shard {
         self.random.below(most.saturating_add(1))
     }
 
-    /// Sweeps the slice that is due after `milliseconds` and publishes the
-    /// totals. Returns what the sweep did.
+    /// Sweeps what is due after `milliseconds`, and does what need not be done
+    /// in each turn: holds the caps, publishes the totals. Returns what the
+    /// sweep did.
     pub fn tick(&mut self, now_seconds: u32, milliseconds: u64) -> SweepReport {
+        let report = self.sweep(now_seconds, milliseconds);
+        self.hold_caps();
+        self.count_overlap();
+        self.publish();
+        report
+    }
+
+    /// Sweeps what is due after `milliseconds` since the last call of this or
+    /// of [`Shard::tick`]. The more often, the shorter each time.
+    pub fn sweep(&mut self, now_seconds: u32, milliseconds: u64) -> SweepReport {
         let mut report = SweepReport::default();
         for family in AddressFamily::ALL {
             let items = weight(&self.totals(family));
@@ -425,9 +436,6 @@ impl Shard {
             report.removed_swarms += slice.removed_swarms;
             report.wrapped |= slice.wrapped;
         }
-        self.hold_caps();
-        self.count_overlap();
-        self.publish();
         report
     }
 
