@@ -2,9 +2,9 @@
 //! frontends. The only task of its executor.
 //!
 //! A turn: handle what is ready, then what came over the lanes, then a slice of
-//! the sweep and the tick,
-//! then a slice of a survey if there is one, then ring the bells of those that were sent something. Every step is
-//! bounded, so that no source starves another.
+//! the sweep and the tick, then a slice of a survey if there is one, then ring
+//! the bells of those that were sent something. Every step is bounded, so that
+//! no source starves another.
 
 use super::Client;
 use super::desk::{Answer, Desk, Lanes};
