@@ -10,6 +10,7 @@
 pub use crate::config::Prefix;
 use crate::config::prefix_mask as mask;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What a list says of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,40 @@ pub enum Listed {
     Allowed,
     /// The longest prefix over it denies it, or as long a one.
     Denied,
+}
+
+/// Networks of addresses that may do something: a table of which all shards
+/// look at one copy.
+#[derive(Clone, Debug)]
+pub struct Networks(Option<Arc<PrefixTable>>);
+
+impl Networks {
+    /// These, or every address if there are none.
+    #[must_use]
+    pub fn new(prefixes: &[Prefix]) -> Self {
+        let allowed = |prefix: &Prefix| (*prefix, Listed::Allowed);
+        let prefixes: Vec<_> = prefixes.iter().map(allowed).collect();
+        Self((!prefixes.is_empty()).then(|| Arc::new(PrefixTable::new(&prefixes))))
+    }
+
+    /// Whether none was named.
+    #[must_use]
+    pub const fn is_everybody(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether an address is in one of those that were named.
+    #[must_use]
+    pub fn contains(&self, ip: &IpAddr) -> bool {
+        let listed = |table: &Arc<PrefixTable>| table.find(ip) == Listed::Allowed;
+        self.0.as_ref().is_some_and(listed)
+    }
+
+    /// Whether an address may do it.
+    #[must_use]
+    pub fn admit(&self, ip: &IpAddr) -> bool {
+        self.is_everybody() || self.contains(ip)
+    }
 }
 
 /// Answers for both families.
@@ -236,5 +271,18 @@ mod tests {
             Listed::Denied
         );
         assert_eq!(table.find(&IpAddr::V6(Ipv6Addr::LOCALHOST)), Listed::Denied);
+    }
+
+    #[test]
+    fn no_networks_admit_everybody() {
+        let everybody = Networks::new(&[]);
+        let some = Networks::new(&["192.0.2.0/24".parse().expect("a prefix")]);
+        for (ip, in_some) in [("192.0.2.9", true), ("192.0.3.9", false), ("::1", false)] {
+            let ip = ip.parse().expect("an address");
+            assert!(everybody.admit(&ip));
+            assert_eq!(some.admit(&ip), in_some);
+            assert!(!everybody.contains(&ip));
+            assert_eq!(some.contains(&ip), in_some);
+        }
     }
 }

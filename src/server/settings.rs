@@ -2,16 +2,15 @@
 
 use super::StartError;
 use crate::bittorrent::AddressFamily;
-use crate::config::{Config, HttpConfig, Prefix};
+use crate::config::{Config, HttpConfig};
 use crate::frontend::http::HttpSettings;
-use crate::frontend::http::handover::{HandedOver, HandoverSettings, Networks};
+use crate::frontend::http::handover::{HandedOver, HandoverSettings};
 use crate::frontend::udp::UdpSettings;
-use crate::hook::prefix_table::{Listed, PrefixTable};
+use crate::hook::prefix_table::Networks;
 use crate::protocol::http::{NumWantLimits, Routes};
 use crate::protocol::udp::ConnectionIds;
 use crate::shard::ShardSettings;
 use crossbeam_channel::Sender;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The configuration in the form that the parts of a shard take.
@@ -86,7 +85,7 @@ impl Settings {
                 max_scrape_hashes: http.max_scrape_infohashes,
                 allow_ip_spoofing: http.allow_ip_spoofing,
                 real_ip_header: Some(http.real_ip_header.clone()).filter(|name| !name.is_empty()),
-                trusted_proxies: trusted_proxies(&http.trusted_proxies),
+                trusted_proxies: Networks::new(&http.trusted_proxies),
                 proxy_protocol: http.proxy_protocol,
                 enable_keepalive: http.enable_keepalive,
                 read_timeout: http.read_timeout.as_millis() as u64,
@@ -113,15 +112,6 @@ fn handover(http: &HttpConfig, lane: &Sender<HandedOver>) -> HandoverSettings {
         full_scrape_pause: http.full_scrape_pause,
         lane: lane.clone(),
     }
-}
-
-/// For looking addresses up; `None` if everybody is trusted.
-fn trusted_proxies(proxies: &[Prefix]) -> Option<Arc<PrefixTable>> {
-    let listed: Vec<_> = proxies
-        .iter()
-        .map(|prefix| (*prefix, Listed::Allowed))
-        .collect();
-    (!listed.is_empty()).then(|| Arc::new(PrefixTable::new(&listed)))
 }
 
 fn whole_seconds(duration: Duration) -> u32 {

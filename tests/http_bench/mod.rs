@@ -3,8 +3,9 @@
 
 use karuta::frontend::Client;
 use karuta::frontend::desk::{Desk, Lanes};
-use karuta::frontend::http::handover::{HandoverSettings, Networks};
+use karuta::frontend::http::handover::HandoverSettings;
 use karuta::frontend::http::{ConnectionToken, HttpFrontend, HttpSettings, Listener, Turn};
+use karuta::hook::prefix_table::Networks;
 use karuta::protocol::Dialect;
 use karuta::protocol::http::{NumWantLimits, Routes};
 use karuta::runtime::clock::Now;
@@ -206,7 +207,7 @@ pub fn http_settings() -> HttpSettings {
         max_scrape_hashes: 50,
         allow_ip_spoofing: false,
         real_ip_header: None,
-        trusted_proxies: None,
+        trusted_proxies: Networks::new(&[]),
         proxy_protocol: false,
         enable_keepalive: true,
         read_timeout: READ_TIMEOUT,

@@ -178,7 +178,7 @@ impl HttpFrontend {
         if self.connections.len() >= self.settings.max_connections {
             return Some(DropReason::ConnectionLimit);
         }
-        (self.settings.proxy_protocol && !self.settings.trusts(peer))
+        (self.settings.proxy_protocol && !self.settings.trusted_proxies.admit(peer))
             .then_some(DropReason::UntrustedProxy)
     }
 

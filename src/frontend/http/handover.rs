@@ -11,9 +11,8 @@
 use super::stream::Stream;
 use super::{Connection, HttpFrontend, HttpSettings, Turn};
 use crate::bittorrent::AddressFamily;
-use crate::config::Prefix;
 use crate::frontend::desk::Lanes;
-use crate::hook::prefix_table::{Listed, PrefixTable};
+use crate::hook::prefix_table::Networks;
 use crate::protocol::Dialect;
 use crate::protocol::http::{Head, Method, Route, percent, query};
 use crate::shard::opentracker_counters::HttpError;
@@ -21,7 +20,6 @@ use crate::shard::stats::{Action, DropReason, Outcome, Protocol};
 use crossbeam_channel::{Sender, TrySendError};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What is handed over, to whom, and for whom.
@@ -39,27 +37,6 @@ pub struct HandoverSettings {
     pub full_scrape_pause: Duration,
     /// The way to the control threads.
     pub lane: Sender<HandedOver>,
-}
-
-/// Networks of addresses that may do something.
-#[derive(Clone, Debug)]
-pub struct Networks(Option<Arc<PrefixTable>>);
-
-impl Networks {
-    /// These, or every address if there are none.
-    #[must_use]
-    pub fn new(prefixes: &[Prefix]) -> Self {
-        let allowed = |prefix: &Prefix| (*prefix, Listed::Allowed);
-        let prefixes: Vec<_> = prefixes.iter().map(allowed).collect();
-        Self((!prefixes.is_empty()).then(|| Arc::new(PrefixTable::new(&prefixes))))
-    }
-
-    /// Whether an address is in one of them.
-    #[must_use]
-    pub fn admit(&self, ip: &IpAddr) -> bool {
-        let listed = |table: &Arc<PrefixTable>| table.find(ip) == Listed::Allowed;
-        self.0.as_ref().is_none_or(listed)
-    }
 }
 
 /// What a connection is handed over for.
@@ -332,16 +309,5 @@ mod tests {
         let mut text = Vec::new();
         client.read_to_end(&mut text).expect("text");
         assert_eq!(text, [b"before", BUSY].concat());
-    }
-
-    #[test]
-    fn no_networks_admit_everybody() {
-        let everybody = Networks::new(&[]);
-        let some = Networks::new(&["192.0.2.0/24".parse().expect("a prefix")]);
-        for (ip, in_some) in [("192.0.2.9", true), ("192.0.3.9", false), ("::1", false)] {
-            let ip = ip.parse().expect("an address");
-            assert!(everybody.admit(&ip));
-            assert_eq!(some.admit(&ip), in_some);
-        }
     }
 }

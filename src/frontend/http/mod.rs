@@ -29,7 +29,7 @@ use super::Client;
 use super::desk::{Answer, Desk, Lanes};
 use super::late::LateReply;
 use crate::bittorrent::{AddressFamily, InfoHash, ScrapeCounts};
-use crate::hook::prefix_table::{Listed, PrefixTable};
+use crate::hook::prefix_table::Networks;
 use crate::protocol::Dialect;
 use crate::protocol::http::{self as wire, HeadOptions, HeadStatus, NumWantLimits, Routes};
 use crate::runtime::clock::Now;
@@ -41,7 +41,6 @@ use crate::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol, Shar
 use connection::{Connection, Phase, ReadResult};
 use handover::{HandoverSettings, Leaving};
 use slab::Slab;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bytes of answers that one connection may have waiting before its next
@@ -72,9 +71,8 @@ pub struct HttpSettings {
     pub allow_ip_spoofing: bool,
     /// The header in which a proxy tells the client's address.
     pub real_ip_header: Option<String>,
-    /// The proxies that are believed (those listed as allowed); all are if
-    /// `None`.
-    pub trusted_proxies: Option<Arc<PrefixTable>>,
+    /// The proxies that are believed.
+    pub trusted_proxies: Networks,
     /// Whether every connection begins with a proxy's word about whom it
     /// speaks for (PROXY protocol).
     pub proxy_protocol: bool,
@@ -97,15 +95,6 @@ pub struct HttpSettings {
     pub redirect_url: String,
     /// What control threads answer.
     pub handover: HandoverSettings,
-}
-
-impl HttpSettings {
-    /// Whether what a proxy at this address says is believed.
-    fn trusts(&self, proxy: &IpAddr) -> bool {
-        self.trusted_proxies
-            .as_ref()
-            .is_none_or(|trusted| trusted.find(proxy) == Listed::Allowed)
-    }
 }
 
 /// What a turn of the loop lends to the frontend.

@@ -5,7 +5,6 @@ use super::{HttpFrontend, HttpSettings, Turn};
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event};
 use crate::frontend::desk::{Answer, Asked, Lanes};
 use crate::frontend::{Client, dialect};
-use crate::hook::prefix_table::Listed;
 use crate::hook::{self, Context, Effects, Transport, Url};
 use crate::protocol::http::{
     self as wire, AnnounceQuery, AnnounceReply, ClaimedAddresses, Failure, Head, Method, Rejection,
@@ -285,21 +284,16 @@ impl HttpFrontend {
     /// Who sent a request: the other end of the connection or, when that is a
     /// proxy that is believed, whom it names. Not what the client claims.
     pub(super) fn client(&self, head: &Head<'_>, peer: IpAddr) -> Result<IpAddr, Failure> {
-        let settings = &self.settings;
-        let Some(name) = &settings.real_ip_header else {
+        let Some(name) = &self.settings.real_ip_header else {
             return Ok(peer);
         };
+        let trusted = &self.settings.trusted_proxies;
         let named = match head.real_ip {
-            _ if !settings.trusts(&peer) => return Ok(peer),
+            _ if !trusted.admit(&peer) => return Ok(peer),
             // Any proxy is believed: this may be none, as in Chihaya.
-            None if settings.trusted_proxies.is_none() => return Ok(peer),
+            None if trusted.is_everybody() => return Ok(peer),
             None => return Err(Failure::NoForwardedAddress),
-            Some(lines) => {
-                let listed = settings.trusted_proxies.as_ref();
-                let is_trusted =
-                    |ip: &IpAddr| listed.is_some_and(|listed| listed.find(ip) == Listed::Allowed);
-                wire::forwarded_client(name, lines, is_trusted)?
-            }
+            Some(lines) => wire::forwarded_client(name, lines, |ip| trusted.contains(ip))?,
         };
         wire::resolve_address(&ClaimedAddresses::default(), false, None, named)
     }
