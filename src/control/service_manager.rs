@@ -165,7 +165,10 @@ impl Drop for Attendant {
 
 /// Attends until `pause`, which waits for the time given, returns false.
 fn attend(manager: &ServiceManager, shards: &[Arc<ShardStats>], pause: impl Fn(Duration) -> bool) {
-    while shards.iter().any(|shard| shard.ticks.get() == 0) {
+    while shards
+        .iter()
+        .any(|shard| shard.last_tick_milliseconds() == 0)
+    {
         if !pause(LOOK) {
             return;
         }
@@ -184,7 +187,7 @@ fn attend(manager: &ServiceManager, shards: &[Arc<ShardStats>], pause: impl Fn(D
     while !manager.is_stopping.load(Ordering::Acquire) {
         let mut alive = true;
         for (id, (shard, seen)) in shards.iter().zip(&mut seen).enumerate() {
-            if !seen.is_alive(shard.ticks.get(), period) {
+            if !seen.is_alive(shard.last_tick_milliseconds(), period) {
                 alive = false;
                 log::error!("shard {id} does not run: the service manager is not told it does");
             }
@@ -201,18 +204,18 @@ fn attend(manager: &ServiceManager, shards: &[Arc<ShardStats>], pause: impl Fn(D
 /// When a shard was last seen to tick.
 #[derive(Default)]
 struct Seen {
-    ticks: u64,
+    last_tick: u64,
     silent: Duration,
 }
 
 impl Seen {
-    /// Looks at a shard's ticks, a period after the last look.
-    fn is_alive(&mut self, ticks: u64, period: Duration) -> bool {
-        self.silent = match ticks == self.ticks {
+    /// Looks at when a shard last ticked, a period after the last look.
+    fn is_alive(&mut self, last_tick: u64, period: Duration) -> bool {
+        self.silent = match last_tick == self.last_tick {
             true => self.silent.saturating_add(period),
             false => Duration::ZERO,
         };
-        self.ticks = ticks;
+        self.last_tick = last_tick;
         self.silent < period.max(LEAST_PATIENCE) || self.silent.is_zero()
     }
 }
@@ -318,6 +321,7 @@ mod tests {
         let manager = listener.manager(&[("WATCHDOG_USEC", "4000000")]);
         let shards: Vec<Arc<ShardStats>> = (0..2).map(|_| Arc::default()).collect();
         let turn = Cell::new(0);
+        let tick = |shard: usize| shards[shard].ticked(Duration::from_millis(turn.get()));
         attend(&manager, &shards, |time| {
             turn.set(turn.get() + 1);
             let heard = listener.heard();
@@ -325,27 +329,27 @@ mod tests {
                 // The second shard has not begun yet.
                 1 | 2 => {
                     assert_eq!((time, heard), (LOOK, vec![]));
-                    shards[0].ticks.add(1);
+                    tick(0);
                 }
                 3 => {
                     assert_eq!(heard, [""; 0]);
-                    shards[1].ticks.add(1);
+                    tick(1);
                 }
                 4 => {
                     assert_eq!(heard, ["READY=1\nSTATUS=Serving on 2 shards", "WATCHDOG=1"]);
                     assert_eq!(time, Duration::from_secs(2));
-                    shards[0].ticks.add(1);
-                    shards[1].ticks.add(1);
+                    tick(0);
+                    tick(1);
                 }
                 5 => {
                     assert_eq!(heard, ["WATCHDOG=1"]);
                     // One of them hangs.
-                    shards[0].ticks.add(1);
+                    tick(0);
                 }
                 6 => {
                     assert_eq!(heard, [""; 0]);
-                    shards[1].ticks.add(1);
-                    shards[0].ticks.add(1);
+                    tick(1);
+                    tick(0);
                 }
                 7 => {
                     assert_eq!(heard, ["WATCHDOG=1"]);

@@ -73,8 +73,6 @@ pub struct ShardStats {
     pub lane_depth_max: Gauge,
     /// Bells that this shard rang to wake another.
     pub wakeups: Counter,
-    /// Ticks of the shard's loop since the start: it is alive while they grow.
-    pub ticks: Counter,
     /// Its sweeps for expired peers.
     pub sweep: SweepStats,
     /// What only opentracker's statistics show.
@@ -235,7 +233,13 @@ impl ShardStats {
         // 0 stands for never.
         let milliseconds = (elapsed.as_millis() as u64).max(1);
         self.last_tick_milliseconds.set(milliseconds);
-        self.ticks.add(1);
+    }
+
+    /// When the shard's loop last ticked, in milliseconds since the start; 0 for
+    /// never. It is alive while this changes.
+    #[must_use]
+    pub fn last_tick_milliseconds(&self) -> u64 {
+        self.last_tick_milliseconds.get()
     }
 
     /// The time since the shard's loop last ticked; since the start when it
