@@ -3,8 +3,8 @@
 use super::{PeerRequest, Reply, compact_ports};
 use crate::bittorrent::Event;
 use crate::protocol::bencode::{self, KeyOrder, Limits, Reader};
+use crate::protocol::http::percent;
 use std::fmt;
-use std::fmt::Write as _;
 use std::time::Duration;
 use ureq::http::Uri;
 
@@ -43,9 +43,9 @@ impl Url {
         let mut url = self.0.clone();
         url.push(if url.contains('?') { '&' } else { '?' });
         url.push_str("info_hash=");
-        push_percent(&mut url, &peer.info_hash.0);
+        percent::encode_to(&peer.info_hash.0, &mut url);
         url.push_str("&peer_id=");
-        push_percent(&mut url, &peer.peer_id.0);
+        percent::encode_to(&peer.peer_id.0, &mut url);
         let event = match peer.event {
             Event::Completed => "completed",
             Event::Started => "started",
@@ -61,12 +61,6 @@ impl Url {
             PeerRequest::NUM_WANT,
         );
         url + &numbers
-    }
-}
-
-fn push_percent(url: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        let _ = write!(url, "%{byte:02X}");
     }
 }
 

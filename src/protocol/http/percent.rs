@@ -135,13 +135,17 @@ pub fn validate(raw: &[u8]) -> Result<(), InvalidEscape> {
 
 /// Appends `bytes` to `out` with everything encoded but the unreserved
 /// characters (RFC 3986, section 2.3).
-pub fn encode_to(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0');
+pub fn encode_to(bytes: &[u8], out: &mut String) {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
+    ];
+    let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or('0');
     for &byte in bytes {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte),
-            _ => out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 0x0f)]),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(byte.into());
+            }
+            _ => out.extend(['%', digit(byte >> 4), digit(byte & 0x0f)]),
         }
     }
 }
@@ -163,10 +167,10 @@ mod tests {
     #[test]
     fn every_byte_survives_encoding_in_either_case() {
         for byte in 0..=u8::MAX {
-            let mut upper = Vec::new();
+            let mut upper = String::new();
             encode_to(&[byte], &mut upper);
             let lower = format!("%{byte:02x}");
-            assert_eq!(decode_exact(&upper), Ok(Some([byte])));
+            assert_eq!(decode_exact(upper.as_bytes()), Ok(Some([byte])));
             assert_eq!(decode_exact(lower.as_bytes()), Ok(Some([byte])));
         }
     }
