@@ -6,6 +6,7 @@ use karuta::control::logging;
 use karuta::e2e;
 use karuta::opentracker::{self, Asked, Start};
 use karuta::server::ConfigSource;
+use karuta::sys::privileges::is_root;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -212,10 +213,6 @@ fn load<E: ToString>(config: Result<Config, E>) -> Result<Found, String> {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 /// Checks a tracker that runs somewhere.

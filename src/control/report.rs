@@ -5,10 +5,9 @@
 //! process; nothing here asks a shard anything.
 
 use super::reloads::Reloads;
-use crate::bittorrent::AddressFamily;
 use crate::runtime::clock::Clock;
 use crate::shard::clients::{ClientId, MAX_CLIENTS};
-use crate::shard::stats::{FamilyStats, Gauge, Protocol, ShardStats};
+use crate::shard::stats::{Gauge, Protocol, ShardStats};
 use crate::state::StateStats;
 use crate::sys::process::{ProcessFiles, ProcessReport};
 use std::cmp::Reverse;
@@ -90,11 +89,6 @@ impl Report {
     /// Adds up one value of every shard.
     pub fn sum(&self, value: impl Fn(&ShardStats) -> u64) -> u64 {
         self.shards.iter().map(|stats| value(stats)).sum()
-    }
-
-    /// Adds up one value of a family of every shard.
-    pub fn sum_family(&self, family: AddressFamily, value: impl Fn(&FamilyStats) -> &Gauge) -> u64 {
-        self.sum(|stats| value(stats.family(family)).get())
     }
 
     /// The numbers of the shards that do not answer: whose last tick is older

@@ -162,14 +162,18 @@ impl Worker {
             let told = stopping.is_some();
             let woken = match streams.is_empty() {
                 true => {
-                    let work = || lanes.waiting() > 0 || (!told && stop.is_stopping());
-                    let rest = || mailbox.is_full() || surveys.has_work();
-                    let ends = || told && stop.all_done();
                     let http = self.http.as_ref();
-                    let greets = || http.is_some_and(HttpFrontend::has_postponed);
-                    self.reactor
-                        .wait(|| work() || rest() || ends() || greets())
-                        .await?
+                    let has_work = || {
+                        lanes.waiting() > 0
+                            || mailbox.is_full()
+                            || surveys.has_work()
+                            || http.is_some_and(HttpFrontend::has_postponed)
+                            || match told {
+                                false => stop.is_stopping(),
+                                true => stop.all_done(),
+                            }
+                    };
+                    self.reactor.wait(has_work).await?
                 }
                 false => self.reactor.look()?,
             };
@@ -182,7 +186,7 @@ impl Worker {
                 last_datagrams = now.elapsed;
             }
             if dense {
-                self.watch_streams(&mut streams);
+                self.begin_streams(&mut streams);
             }
             self.lanes(&now);
             if self.mailbox.is_full() {
@@ -293,7 +297,7 @@ impl Worker {
     }
 
     /// Takes the sockets that may be streams out of the reactor.
-    fn watch_streams(&self, streams: &mut Streams) {
+    fn begin_streams(&self, streams: &mut Streams) {
         let Some(udp) = &self.udp else {
             return;
         };

@@ -225,7 +225,7 @@ impl Script {
 }
 
 /// Every key of opentracker's file, whatever a build of it knows.
-const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 18] = [
     "listen.tcp_udp",
     "listen.tcp",
     "listen.udp",
