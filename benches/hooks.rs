@@ -3,6 +3,9 @@
 //! Judging is measured without the rest of a request; the choice of peers with
 //! the swarm, a thousand peers of which 50 are wanted.
 
+#[path = "../tests/support/shard_settings.rs"]
+mod shard_settings;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use karuta::bittorrent::{Announce, Event, InfoHash, PeerId};
 use karuta::config::Config;
@@ -12,6 +15,7 @@ use karuta::shard::owner::OwnerMap;
 use karuta::shard::stats::ShardStats;
 use karuta::shard::{Shard, ShardSettings};
 use karuta::swarm::Random;
+use shard_settings::shard_settings;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufWriter, Write};
@@ -146,13 +150,7 @@ fn choosing(criterion: &mut Criterion) {
     ] {
         let settings = ShardSettings {
             peer_lifetime_seconds: 1800,
-            downloads_lifetime_seconds: 0,
-            client_breakdown: false,
-            sweep_seconds: 180,
-            peer_ids: false,
-            max_peers: 0,
-            max_swarms: 0,
-            opentracker_statistics: false,
+            ..shard_settings()
         };
         let stats = Arc::new(ShardStats::default());
         let mut shard = Shard::new(0, OwnerMap::new(1, 1), &settings, 5, stats);

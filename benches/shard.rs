@@ -6,14 +6,18 @@
 //! their cores; the hop on one thread is the channel's own work. Under
 //! `cargo test` everything is tiny and only has to run.
 
+#[path = "../tests/support/shard_settings.rs"]
+mod shard_settings;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use karuta::bittorrent::{AddressFamily, Announce, Event, InfoHash, PeerId};
 use karuta::frontend::desk::{Asked, Desk};
 use karuta::runtime::mesh::{Bell, Port, mesh};
+use karuta::shard::Shard;
 use karuta::shard::exchange::{Exchange, PeerList, Question};
 use karuta::shard::owner::OwnerMap;
 use karuta::shard::stats::ShardStats;
-use karuta::shard::{Shard, ShardSettings};
+use shard_settings::shard_settings;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -29,18 +33,8 @@ fn measures() -> bool {
 }
 
 fn shard(id: usize, shards: usize) -> Shard {
-    let settings = ShardSettings {
-        peer_lifetime_seconds: 1860,
-        downloads_lifetime_seconds: 0,
-        client_breakdown: false,
-        sweep_seconds: 180,
-        peer_ids: false,
-        max_peers: 0,
-        max_swarms: 0,
-        opentracker_statistics: false,
-    };
     let stats = Arc::new(ShardStats::default());
-    Shard::new(id, OwnerMap::new(7, shards), &settings, 1, stats)
+    Shard::new(id, OwnerMap::new(7, shards), &shard_settings(), 1, stats)
 }
 
 fn announce(swarm: u32, peer: u32, num_want: u32) -> Announce {

@@ -18,8 +18,8 @@
 mod support;
 
 use karuta::protocol::Dialect;
-use support::Announce;
-use support::lone_shard::{LoneShard, settings};
+use support::lone_shard::LoneShard;
+use support::{Announce, shard_settings};
 
 const BATCH: u64 = 64;
 const SWARMS: u64 = 20_000;
@@ -33,7 +33,7 @@ fn main() {
     let rounds: u64 = rounds.unwrap_or(if measured { 1000 } else { 2 });
     let fill = if measured { PEERS / BATCH } else { 2 };
 
-    let mut lone = LoneShard::new(&settings(), Dialect::Karuta, 0);
+    let mut lone = LoneShard::new(&shard_settings(), Dialect::Karuta, 0);
     let mut number = 0u64;
     let mut served = 0;
     for round in 0..fill + rounds {

@@ -18,7 +18,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Barrier};
-use support::lone_shard::{self, LoneShard};
+use support::lone_shard::LoneShard;
 
 /// Announces in one batch: what one receive call takes in.
 const BATCH: u32 = 64;
@@ -215,7 +215,7 @@ fn count() {
 fn settings() -> ShardSettings {
     ShardSettings {
         opentracker_statistics: true,
-        ..lone_shard::settings()
+        ..support::shard_settings()
     }
 }
 

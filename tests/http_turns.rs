@@ -7,10 +7,14 @@ mod http_bench;
 use http_bench::{Bench, IDLE_TIMEOUT, PATIENCE, Tls, http_settings, tls_settings};
 use karuta::bittorrent::AddressFamily;
 use karuta::frontend::http::HttpFrontend;
+use karuta::frontend::http::stream::Stream;
 use karuta::shard::stats::{Action, DropReason, Handshake, Outcome, Protocol};
 use karuta::swarm::Random;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
 
 const ROOT: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
@@ -22,13 +26,7 @@ fn a_turn_has_few_handshakes() {
     const MOST: usize = 16;
     let (server, config) = tls_settings();
     let mut bench = Bench::new(Some(server));
-    let mut clients: Vec<_> = (0..CLIENTS)
-        .map(|_| Tls::new(bench.connect(), &config))
-        .collect();
-    bench.turns_until("accepted", |bench| bench.http.connections() == CLIENTS);
-    for client in &mut clients {
-        client.exchange();
-    }
+    let mut clients = bench.greeted_by(CLIENTS, &config);
     bench.turn_with(CLIENTS);
     let answered = |clients: &[Tls]| {
         let heard = |client: &&Tls| client.socket.peek(&mut [0]).is_ok();
@@ -141,13 +139,7 @@ fn a_stop_begins_no_handshakes() {
     const CLIENTS: usize = 40;
     let (server, config) = tls_settings();
     let mut bench = Bench::new(Some(server));
-    let mut clients: Vec<_> = (0..CLIENTS)
-        .map(|_| Tls::new(bench.connect(), &config))
-        .collect();
-    bench.turns_until("accepted", |bench| bench.http.connections() == CLIENTS);
-    for client in &mut clients {
-        client.exchange();
-    }
+    let clients = bench.greeted_by(CLIENTS, &config);
     bench.act(HttpFrontend::stop);
     assert_eq!(bench.http.connections(), 0);
     for mut client in clients {
@@ -374,4 +366,42 @@ fn clients_may_do_what_they_like() {
         plain > 10 && introduced > 10 && tls > 10,
         "{handed_over_each_way:?}"
     );
+}
+
+/// For threads beside the shards, which block, a stream works on a blocking
+/// socket, too.
+#[test]
+fn a_stream_works_on_a_blocking_socket() {
+    const BYTES: usize = 1 << 20;
+    let (server, client) = tls_settings();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("an address");
+    let other = thread::spawn(move || {
+        let socket = TcpStream::connect(address).expect("connect");
+        let name = ServerName::try_from("x.test").expect("a name");
+        let session = ClientConnection::new(client, name).expect("a client");
+        let mut stream = StreamOwned::new(session, socket);
+        stream.write_all(b"please").expect("written");
+        let mut answer = Vec::new();
+        // An error unless the server has said goodbye.
+        stream.read_to_end(&mut answer).expect("read");
+        answer
+    });
+    let (socket, _) = listener.accept().expect("accept");
+    let mut stream = Stream::accepted(socket, Some(&server)).expect("a stream");
+    assert!(!stream.is_half_greeted() && stream.take_handshake().is_none());
+    let mut asked = [0; 6];
+    stream.read_exact(&mut asked[..2]).expect("read");
+    assert!(stream.has_more());
+    stream.read_exact(&mut asked[2..]).expect("read");
+    assert_eq!(&asked, b"please");
+    assert_eq!(stream.take_handshake(), Some(Handshake::Full));
+    assert_eq!(stream.take_handshake(), None);
+    let answer: Vec<u8> = (0..BYTES).map(|at| at as u8).collect();
+    stream.write_all(&answer).expect("written");
+    stream.flush().expect("flushed");
+    assert!(!stream.wants_write() && !stream.has_more());
+    stream.end();
+    assert_eq!(stream.read(&mut [0; 8]).expect("the end"), 0);
+    assert_eq!(other.join().expect("joined"), answer);
 }

@@ -14,7 +14,7 @@ use karuta::shard::{Shard, ShardSettings};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use support::hash;
+use support::{hash, shard_settings};
 
 struct Bench {
     shard: Shard,
@@ -29,11 +29,8 @@ impl Bench {
             peer_lifetime_seconds: 1800,
             downloads_lifetime_seconds: 3600,
             sweep_seconds: 20,
-            peer_ids: false,
-            max_peers: 0,
-            max_swarms: 0,
             opentracker_statistics: true,
-            client_breakdown: false,
+            ..shard_settings()
         };
         let (desk, mut surveys) = survey::desk([Box::new(|| {}) as survey::Wake]);
         let stats = Arc::new(ShardStats::default());

@@ -11,7 +11,7 @@ use karuta::shard::{Shard, ShardSettings};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use support::{Server, Udp, compact, hash};
+use support::{Server, Udp, compact, hash, shard_settings};
 
 const LIFETIME: u32 = 60;
 const SWEEP: u32 = 20;
@@ -19,13 +19,9 @@ const SWEEP: u32 = 20;
 fn settings() -> ShardSettings {
     ShardSettings {
         peer_lifetime_seconds: LIFETIME,
-        downloads_lifetime_seconds: 0,
-        client_breakdown: false,
         sweep_seconds: SWEEP,
-        peer_ids: false,
-        max_peers: 0,
-        max_swarms: 0,
         opentracker_statistics: true,
+        ..shard_settings()
     }
 }
 

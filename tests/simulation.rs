@@ -8,6 +8,9 @@
 
 mod oracle;
 
+#[path = "support/shard_settings.rs"]
+mod shard_settings;
+
 use karuta::bittorrent::{
     AddressFamily, Announce, AnnounceCounts, Event, InfoHash, PeerId, ScrapeCounts,
 };
@@ -17,6 +20,7 @@ use karuta::shard::owner::{OwnerMap, ShardId};
 use karuta::shard::{Shard, ShardSettings};
 use karuta::swarm::Random;
 use oracle::Oracle;
+use shard_settings::shard_settings;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -100,14 +104,10 @@ impl Tracker {
         let count = 2 + random.below(4) as usize;
         let owners = OwnerMap::new(random.next_u64() as u32, count);
         let settings = ShardSettings {
-            peer_lifetime_seconds: 1860,
             downloads_lifetime_seconds: 86_400,
-            client_breakdown: false,
             sweep_seconds: 10,
-            peer_ids: false,
-            max_peers: 0,
-            max_swarms: 0,
             opentracker_statistics: true,
+            ..shard_settings()
         };
         let world = Rc::new(RefCell::new(World {
             lanes: BTreeMap::new(),

@@ -21,7 +21,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use support::{WATCHDOG, hash};
+use support::{WATCHDOG, hash, shard_settings};
 
 /// Swarms of one peer: several times what may be ahead of the disk.
 const SWARMS: u32 = 40_000;
@@ -40,11 +40,7 @@ impl Driven {
             peer_lifetime_seconds: 1800,
             downloads_lifetime_seconds: 3600,
             sweep_seconds: 60,
-            peer_ids: false,
-            max_peers: 0,
-            max_swarms: 0,
-            client_breakdown: false,
-            opentracker_statistics: false,
+            ..shard_settings()
         };
         let stats = Arc::new(ShardStats::default());
         let mut shard = Shard::new(0, OwnerMap::new(7, 1), &settings, 5, stats);

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use support::{Server, Udp, WATCHDOG, hash, mix};
+use support::{Server, Udp, WATCHDOG, hash, mix, shard_settings};
 
 type Key = (usize, [u8; 20]);
 
@@ -120,11 +120,7 @@ impl Bench {
             peer_lifetime_seconds: 60,
             downloads_lifetime_seconds,
             sweep_seconds: 20,
-            peer_ids: false,
-            max_peers: 0,
-            max_swarms: 0,
-            client_breakdown: false,
-            opentracker_statistics: false,
+            ..shard_settings()
         };
         let stats = Arc::new(ShardStats::default());
         let (desk, mut surveys) = survey::desk([Box::new(|| {}) as survey::Wake]);

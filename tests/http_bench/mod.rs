@@ -1,6 +1,9 @@
 //! A shard's HTTP frontend without the loop around it, for tests that turn it
 //! and its clock themselves.
 
+#[path = "../support/shard_settings.rs"]
+mod shard_settings;
+
 use karuta::frontend::Client;
 use karuta::frontend::desk::{Desk, Lanes};
 use karuta::frontend::http::handover::HandoverSettings;
@@ -19,6 +22,7 @@ use karuta::sys::socket;
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+use shard_settings::shard_settings;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -74,14 +78,9 @@ impl Bench {
             .expect("watched");
         let listeners = vec![Listener { socket, tls }];
         let settings = ShardSettings {
-            peer_lifetime_seconds: 1860,
             downloads_lifetime_seconds: 86_400,
             sweep_seconds: 10,
-            peer_ids: false,
-            max_peers: 0,
-            max_swarms: 0,
-            client_breakdown: false,
-            opentracker_statistics: false,
+            ..shard_settings()
         };
         Self {
             http: HttpFrontend::new(http_settings(), listeners, stats.clone()),
@@ -177,6 +176,17 @@ impl Bench {
             Client::Udp(_) => panic!("nobody asked over UDP"),
         });
         self.act(HttpFrontend::resume);
+    }
+
+    /// As many new clients, each accepted and with its first word of a handshake
+    /// sent.
+    pub fn greeted_by(&mut self, count: usize, config: &Arc<ClientConfig>) -> Vec<Tls> {
+        let mut clients: Vec<_> = (0..count)
+            .map(|_| Tls::new(self.connect(), config))
+            .collect();
+        self.turns_until("accepted", |bench| bench.http.connections() == count);
+        clients.iter_mut().for_each(Tls::exchange);
+        clients
     }
 
     /// Turns and the client's own part until its handshake is done.

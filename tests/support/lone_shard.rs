@@ -74,20 +74,6 @@ impl LoneShard {
     }
 }
 
-/// The usual settings of a shard.
-pub fn settings() -> ShardSettings {
-    ShardSettings {
-        peer_lifetime_seconds: 1860,
-        downloads_lifetime_seconds: 0,
-        client_breakdown: false,
-        sweep_seconds: 180,
-        peer_ids: false,
-        max_peers: 0,
-        max_swarms: 0,
-        opentracker_statistics: false,
-    }
-}
-
 /// No other shards.
 struct NoLanes;
 

@@ -14,6 +14,7 @@ mod http;
 pub mod lone_shard;
 pub mod program;
 mod server;
+mod shard_settings;
 mod udp;
 
 pub use announce::{
@@ -23,6 +24,7 @@ pub use announce::{
 pub use bencode::Value;
 pub use http::{Http, Response, field, get, request};
 pub use server::{Server, config};
+pub use shard_settings::shard_settings;
 pub use udp::Udp;
 
 use std::io;
