@@ -7,6 +7,7 @@
 //! stand in the hook's own file. What hooks do is not known here.
 
 use super::reader::{File, Section};
+use super::url;
 use serde::Serialize;
 use serde_yaml::Value;
 
@@ -15,7 +16,9 @@ use serde_yaml::Value;
 pub struct HookConfig {
     /// Which hook.
     pub name: String,
-    /// Its options as the file has them; null when there are none.
+    /// Its options as the file has them; null when there are none. Written
+    /// without what may be secret in their URLs.
+    #[serde(serialize_with = "url::serialize")]
     pub options: Value,
     /// Where in the file the entry begins, from 1; 0 if unknown.
     #[serde(skip)]

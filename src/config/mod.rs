@@ -29,6 +29,7 @@ mod rules;
 mod settings;
 mod state;
 mod statistics;
+pub(crate) mod url;
 
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;

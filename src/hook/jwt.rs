@@ -27,6 +27,7 @@ mod keys;
 use super::background::Services;
 use super::shared::{Shared, View};
 use super::{AnnounceRequest, Hook, Moment, ShardSetup, Verdict, Wants};
+use crate::config::url::check_url;
 use crate::config::{Section, Whole};
 use crate::protocol::http::{percent, query};
 use cache::{Cache, Known};
@@ -117,7 +118,7 @@ impl Hook for Jwt {
                     "cannot be given with a jwk_set_url; remove one",
                 );
             }
-            (Some(url), None) => match super::check_url(url) {
+            (Some(url), None) => match check_url(url) {
                 Ok(()) => {
                     let url = url.to_owned();
                     read.source = KeySource::Url {

@@ -269,34 +269,6 @@ pub struct ShardSetup {
     pub seed: u64,
 }
 
-/// Why a text is not the URL of a web server.
-fn check_url(url: &str) -> Result<(), String> {
-    let parsed: Option<ureq::http::Uri> = url.parse().ok();
-    let is_web = |uri: &ureq::http::Uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
-    };
-    if parsed.as_ref().is_some_and(is_web) {
-        return Ok(());
-    }
-    Err(format!(
-        "{url:?} is not a URL; write it as \"https://example.org/path\""
-    ))
-}
-
-/// A URL as the log may have it: without what may be secret, the user's name
-/// and password and the query.
-fn public_url(url: &str) -> String {
-    let Ok(parsed) = url.parse::<ureq::http::Uri>() else {
-        return "a URL".to_owned();
-    };
-    let authority = parsed
-        .authority()
-        .map_or("", |authority| authority.as_str());
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let scheme = parsed.scheme_str().unwrap_or_default();
-    format!("{scheme}://{host}{}", parsed.path())
-}
-
 /// What speaks HTTP for a hook's background work. A request takes no longer
 /// than `timeout` altogether.
 fn http_agent(timeout: std::time::Duration) -> ureq::Agent {

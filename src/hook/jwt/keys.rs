@@ -9,6 +9,7 @@
 use super::super::background::{Services, Source, Task};
 use super::super::list_file::{self, Stamp};
 use super::super::shared::Shared;
+use crate::config::url::public_url;
 use crossbeam_channel::RecvTimeoutError;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -82,7 +83,7 @@ impl KeySource {
                     name: "jwk-set",
                     run: Box::new(move |now| {
                         let agent = super::super::http_agent(timeout);
-                        let shown = super::super::public_url(&url);
+                        let shown = public_url(&url);
                         let mut retry = FIRST_RETRY;
                         loop {
                             let pause = match fetch(&agent, &url, &known) {
