@@ -30,6 +30,9 @@ const FIXED_RATE: f64 = 50_000.0;
 /// Lifetime of peers in the expiry figure; longer than its fill takes.
 const EXPIRY_SECONDS: u32 = 30;
 
+/// How long the tail of latency is watched at most.
+const LONGEST_TAIL: Duration = Duration::from_secs(15);
+
 /// Lifetime of peers where nothing may expire.
 const NO_EXPIRY_SECONDS: u32 = 7200;
 
@@ -291,6 +294,7 @@ impl<'a> Bench<'a> {
 
     /// p99.9 latency at half the greatest rate, with and without expiry.
     fn expiry(&mut self) -> Figure {
+        let mut half_rate = self.best_rate.map(|rate| rate / 2.0);
         let mut figure = Figure::new(
             "expiry",
             "p99.9 latency at half the greatest rate while 5 M peers expire",
@@ -325,16 +329,13 @@ impl<'a> Bench<'a> {
                     continue;
                 }
                 let took = begin.elapsed();
-                let rate = match self.best_rate {
-                    Some(rate) => rate / 2.0,
-                    None => {
-                        let look = RunConfig {
-                            duration: Duration::from_secs(1),
-                            ..self.reannounce(&running, peers, swarms)
-                        };
-                        run::run(&look, false).map_or(0.0, |report| report.replies_per_second) / 2.0
-                    }
-                };
+                let rate = *half_rate.get_or_insert_with(|| {
+                    let look = RunConfig {
+                        duration: Duration::from_secs(1),
+                        ..self.reannounce(&running, peers, swarms)
+                    };
+                    run::run(&look, false).map_or(0.0, |report| report.replies_per_second) / 2.0
+                });
                 if lifetime == EXPIRY_SECONDS {
                     let first_expires = Duration::from_secs(EXPIRY_SECONDS.into());
                     if took > first_expires {
@@ -343,26 +344,28 @@ impl<'a> Bench<'a> {
                     }
                     thread::sleep(first_expires.saturating_sub(begin.elapsed()));
                 }
-                let config = RunConfig {
-                    pace: Pace::Rate(rate.max(1.0)),
-                    warm_up: Duration::from_millis(200),
-                    duration: took.clamp(Duration::from_secs(3), Duration::from_secs(15)),
-                    rss_of: Some(running.pid()),
-                    ..self.reannounce(&running, peers, swarms)
-                };
-                if let Some(report) =
-                    record(row, run::run(&config, false), |r| Some(r.latency.p999_us))
-                {
-                    row.detail = Some(format!(
-                        "{:.0} k/s, max {:.0} µs, {:.0} MB at the end",
-                        rate / 1e3,
-                        report.latency.max_us,
-                        report.resident_bytes.unwrap_or(0) as f64 / 1e6
-                    ));
-                }
+                let load = self.reannounce(&running, peers, swarms);
+                record_tail(row, rate, took, load);
+            }
+            if let Some(rate) = half_rate {
+                self.echo_tail(&mut figure, round, rate);
             }
         }
         figure
+    }
+
+    /// The tail that this host gives whatever server is asked at this rate.
+    fn echo_tail(&self, figure: &mut Figure, round: usize, rate: f64) {
+        let server = Server::Echo;
+        self.say("expiry", server.name(), round);
+        match self.programs.start(server, &self.setup(1_000_000)) {
+            Ok(running) => {
+                let load = self.udp_load(&running, 1_000_000, 2_000_000);
+                let row = figure.row(server.name(), true);
+                record_tail(row, rate, LONGEST_TAIL, load);
+            }
+            Err(error) => not_started(&mut [figure], server, &error),
+        }
     }
 
     /// Processor time per HTTP announce.
@@ -564,6 +567,27 @@ fn record(
         None => row.note("the server's figures could not be read from /proc"),
     }
     Some(report)
+}
+
+/// Adds the tail of latency under this load at a rate per second.
+fn record_tail(row: &mut Row, rate: f64, duration: Duration, load: RunConfig) {
+    let config = RunConfig {
+        pace: Pace::Rate(rate.max(1.0)),
+        warm_up: Duration::from_millis(200),
+        duration: duration.clamp(Duration::from_secs(3), LONGEST_TAIL),
+        rss_of: load.cpu_of,
+        ..load
+    };
+    let tail = |report: &Report| Some(report.latency.p999_us);
+    if let Some(report) = record(row, run::run(&config, false), tail) {
+        row.detail = Some(format!(
+            "{:.0} k/s, p99 {:.0}, max {:.0} µs, {:.0} MB at the end",
+            rate / 1e3,
+            report.latency.p99_us,
+            report.latency.max_us,
+            report.resident_bytes.unwrap_or(0) as f64 / 1e6
+        ));
+    }
 }
 
 fn record_nothing(row: &mut Row, outcome: Result<Report, run::RunError>) -> Option<Report> {
