@@ -11,6 +11,9 @@ use std::os::fd::AsRawFd;
 
 use crate::sys::{BATCH, Epoll, Receiver, Replier};
 
+/// More info hashes than this have no place in a scrape (BEP 15).
+const MAX_SCRAPE_HASHES: usize = 74;
+
 /// Answers connects, announces (with `peers` peers) and scrapes (with zeroes)
 /// for ever: blocking recvmmsg, then sendmmsg, 64 at a time.
 pub fn udp(socket: &UdpSocket, peers: usize) -> io::Result<()> {
@@ -20,7 +23,7 @@ pub fn udp(socket: &UdpSocket, peers: usize) -> io::Result<()> {
     } else {
         6
     };
-    let longest = (20 + peers * peer_len).max(8 + 12 * 74);
+    let longest = (20 + peers * peer_len).max(8 + 12 * MAX_SCRAPE_HASHES);
     let mut receiver = Receiver::new(2048);
     let mut replier = Replier::new(longest);
     loop {
@@ -58,7 +61,7 @@ fn answer(request: &[u8], reply: &mut [u8], peer_bytes: usize) -> usize {
             20 + peer_bytes
         }
         _ => {
-            let len = 8 + (request.len() - 16) / 20 * 12;
+            let len = 8 + ((request.len() - 16) / 20).min(MAX_SCRAPE_HASHES) * 12;
             reply[8..len].fill(0);
             len
         }
@@ -120,6 +123,12 @@ fn respond(stream: &mut TcpStream, keep: &[u8], close: &[u8]) -> bool {
         return false;
     }
     stream.write_all(keep).is_ok()
+}
+
+/// How many peers make the HTTP reply about `bytes` long.
+pub fn http_peers(bytes: f64, keep_alive: bool) -> usize {
+    let bare = http_reply(0, keep_alive).len() as f64;
+    ((bytes - bare) / 6.0).round().max(0.0) as usize
 }
 
 /// The fixed HTTP reply.

@@ -431,6 +431,23 @@ fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: libc::c_int) 
     }
 }
 
+/// Has a program that is yet to be started end when the thread that starts it
+/// does, however that ends. (One that changes its user is let off by the
+/// kernel.)
+pub fn end_with_this_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ask = || {
+        // SAFETY: no pointers; the number of a signal.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec it makes one system call and allocates
+    // nothing.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// Sends `signal` to the process `pid`, which the caller started.
 pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
     if pid == 0 || pid > i32::MAX as u32 {

@@ -9,13 +9,14 @@ use super::servers::{Programs, Running, Server, Setup, StartError, cross_shard};
 use super::tables::{Figure, Mean, Row};
 use super::{CompareArgs, FigureName};
 use crate::config::{Pace, RunConfig, Target};
+use crate::echo;
 use crate::report::Report;
 use crate::run;
 use crate::skew::Skew;
 use crate::workload::{FillShape, Workload};
 
 /// All UDP trackers and the limit, the limit last: it answers with as many
-/// peers as the trackers before it did.
+/// peers as karuta did before it.
 const UDP_SERVERS: [Server; 5] = [
     Server::Karuta,
     Server::AquaticMio,
@@ -136,7 +137,7 @@ impl<'a> Bench<'a> {
                 if let Some(report) = record(row, run::run(&config, false), |r| {
                     Some(r.replies_per_second)
                 }) {
-                    if !server.is_limit() {
+                    if self.sizes_echo(server) {
                         peers.add(report.peers_per_reply);
                     }
                     row.detail = Some(format!("{:.1} peers per reply", report.peers_per_reply));
@@ -213,7 +214,9 @@ impl<'a> Bench<'a> {
                     duration: Duration::from_millis(500),
                     ..self.reannounce(&running, peers, swarms)
                 };
-                if let Ok(report) = run::run(&look, false) {
+                if self.sizes_echo(server)
+                    && let Ok(report) = run::run(&look, false)
+                {
                     mean.add(report.peers_per_reply);
                 }
             }
@@ -391,12 +394,12 @@ impl<'a> Bench<'a> {
             ],
         };
         for round in 0..self.args.runs {
-            let mut peers = Mean::default();
+            let mut bytes = Mean::default();
             for &server in servers {
                 self.say(id, server.name(), round);
                 let setup = Setup {
                     keep_alive,
-                    echo_peers: peers.rounded(30),
+                    echo_peers: echo::http_peers(bytes.get().unwrap_or(200.0), keep_alive),
                     ..self.setup(1_000_000)
                 };
                 let running = match self.programs.start(server, &setup) {
@@ -418,8 +421,8 @@ impl<'a> Bench<'a> {
                 };
                 let row = figure.row(server.name(), server.is_limit());
                 if let Some(report) = record(row, run::run(&config, false), cpu_per_reply) {
-                    if !server.is_limit() {
-                        peers.add(report.peers_per_reply);
+                    if self.sizes_echo(server) {
+                        bytes.add(report.bytes_per_reply);
                     }
                     row.detail = Some(format!(
                         "{:.0} k/s, {:.0} bytes per reply",
@@ -472,6 +475,15 @@ impl<'a> Bench<'a> {
             }
         }
         figure
+    }
+
+    /// Whether the bare responders answer with as much as this server:
+    /// karuta, or all trackers alike if it is not measured.
+    fn sizes_echo(&self, server: Server) -> bool {
+        match self.programs.karuta {
+            Some(_) => server == Server::Karuta,
+            None => !server.is_limit(),
+        }
     }
 
     fn say(&self, figure: &str, server: &str, round: usize) {

@@ -10,7 +10,7 @@ mod servers;
 mod tables;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -18,7 +18,13 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 
 use servers::Programs;
-use tables::{Comparison, Host};
+use tables::{Comparison, Figure, Host};
+
+/// The comparison for machines, in the directory of the outcome.
+const JSON: &str = "comparison.json";
+
+/// Processors have no greater numbers.
+const MAX_PROCESSOR: usize = 8191;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,11 +56,12 @@ pub struct CompareArgs {
     /// Interleaved runs of each server.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Runs of the fills for memory, which hardly vary.
-    #[arg(long, default_value_t = 1)]
+    /// Runs of the fills for memory, which take three minutes for all servers
+    /// and hardly vary.
+    #[arg(long, default_value_t = 5)]
     memory_runs: usize,
-    /// Runs of the expiry figure, which take over half a minute each.
-    #[arg(long, default_value_t = 2)]
+    /// Runs of the expiry figure, which take two minutes.
+    #[arg(long, default_value_t = 5)]
     expiry_runs: usize,
     /// Seconds that each run measures.
     #[arg(long, default_value_t = 3.0)]
@@ -87,6 +94,18 @@ pub struct CompareArgs {
     /// Directory for comparison.md, .json and .svg; --work unless told otherwise.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Keep the figures of an earlier comparison in --out that are not measured
+    /// now.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Why there is no comparison.
+enum Failure {
+    /// The arguments are wrong.
+    Arguments(String),
+    /// Something else stands in the way.
+    Other(String),
 }
 
 /// Measures and writes; the exit code is 3 when no figure came out.
@@ -97,24 +116,69 @@ pub fn main(args: &CompareArgs) -> ExitCode {
             eprintln!("error: nothing could be measured; the table says why");
             ExitCode::from(3)
         }
-        Err(error) => {
+        Err(Failure::Arguments(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Other(error)) => {
             eprintln!("error: {error}");
             ExitCode::from(1)
         }
     }
 }
 
-fn compare(args: &CompareArgs) -> Result<bool, String> {
-    if args.runs == 0 || args.scale == 0 || !(0.1..=3600.0).contains(&args.seconds) {
-        return Err("--runs and --scale must be at least 1, --seconds between 0.1 and 3600".into());
+/// Refuses arguments that no comparison can be made with.
+fn check(args: &CompareArgs) -> Result<(), String> {
+    let runs = [args.runs, args.memory_runs, args.expiry_runs];
+    if runs.contains(&0) || args.scale == 0 {
+        return Err("--runs, --memory-runs, --expiry-runs and --scale must be at least 1".into());
     }
-    if args.server_cpu == args.generator_cpu.to_string() {
-        return Err("--server-cpu and --generator-cpu must be different processors".into());
+    if !(0.1..=3600.0).contains(&args.seconds) {
+        return Err("--seconds must be between 0.1 and 3600".into());
     }
-    let absolute = |path: &Path| -> Result<PathBuf, String> {
+    let servers = processors(&args.server_cpu).ok_or_else(|| {
+        let list = &args.server_cpu;
+        format!("--server-cpu {list:?} is not a list of processors; write it as 0 or 0-3,6")
+    })?;
+    if servers.contains(&args.generator_cpu) {
+        let cpu = args.generator_cpu;
+        return Err(format!(
+            "--server-cpu and --generator-cpu must be different processors; both have {cpu}"
+        ));
+    }
+    match &args.karuta {
+        Some(path) if !path.is_file() => {
+            Err(format!("--karuta: there is no program {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The processors of a list in taskset's notation: numbers and ranges, with a
+/// step if need be.
+fn processors(list: &str) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for part in list.split(',') {
+        let (range, step) = part.split_once(':').unwrap_or((part, "1"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        let step: usize = step.parse().ok()?;
+        if first > last || last > MAX_PROCESSOR || step == 0 {
+            return None;
+        }
+        all.extend((first..=last).step_by(step));
+    }
+    Some(all)
+}
+
+fn compare(args: &CompareArgs) -> Result<bool, Failure> {
+    check(args).map_err(Failure::Arguments)?;
+    let absolute = |path: &Path| -> Result<PathBuf, Failure> {
         fs::create_dir_all(path)
             .and_then(|()| path.canonicalize())
-            .map_err(|error| format!("cannot use directory {}: {error}", path.display()))
+            .map_err(|error| {
+                Failure::Other(format!("cannot use directory {}: {error}", path.display()))
+            })
     };
     let work = absolute(&args.work)?;
     let out = args.out.as_deref().map_or(Ok(work.clone()), absolute)?;
@@ -131,6 +195,10 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
         [] => FigureName::value_variants().to_vec(),
         some => some.to_vec(),
     };
+    let earlier = match args.keep {
+        true => earlier(&out).map_err(Failure::Other)?,
+        false => Vec::new(),
+    };
     let begin = Instant::now();
     let mut bench = figures::Bench::new(&programs, args);
     let mut comparison = Comparison {
@@ -143,27 +211,45 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
         let _ = fs::write(out.join("comparison.partial.json"), so_far);
     });
     comparison.host.seconds = begin.elapsed().as_secs_f64();
-    let _ = fs::remove_file(out.join("comparison.partial.json"));
-    let write = |name: &str, text: String| -> io::Result<()> { fs::write(out.join(name), text) };
+    let is_measured = |figure: &Figure| figure.rows.iter().any(|row| !row.values.is_empty());
+    let any = comparison.figures.iter().any(is_measured);
+    comparison.add_earlier(earlier);
     let markdown = tables::markdown(&comparison);
-    print!("{markdown}");
-    write("comparison.md", markdown)
-        .and_then(|()| {
-            write(
-                "comparison.json",
-                serde_json::to_string_pretty(&comparison)?,
-            )
-        })
-        .and_then(|()| write("comparison.svg", tables::svg(&comparison)))
-        .map_err(|error| format!("cannot write into {}: {error}", out.display()))?;
+    write_all(&out, &comparison, &markdown)
+        .map_err(|error| Failure::Other(format!("cannot write into {}: {error}", out.display())))?;
+    // Whoever reads no standard output has the files.
+    let _ = io::stdout().write_all(markdown.as_bytes());
     eprintln!(
         "wrote comparison.md, comparison.json and comparison.svg to {}",
         out.display()
     );
-    Ok(comparison
-        .figures
-        .iter()
-        .any(|figure| figure.rows.iter().any(|row| !row.values.is_empty())))
+    Ok(any)
+}
+
+/// The figures of an earlier comparison.
+fn earlier(out: &Path) -> Result<Vec<Figure>, String> {
+    let path = out.join(JSON);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+    };
+    match serde_json::from_str::<Comparison>(&text) {
+        Ok(comparison) => Ok(comparison.figures),
+        Err(error) => Err(format!(
+            "{} is no comparison of this program ({error}); move it away or leave --keep out",
+            path.display()
+        )),
+    }
+}
+
+/// Writes the outcome in its three forms.
+fn write_all(out: &Path, comparison: &Comparison, markdown: &str) -> io::Result<()> {
+    fs::write(out.join("comparison.md"), markdown)?;
+    fs::write(out.join(JSON), serde_json::to_string_pretty(comparison)?)?;
+    fs::write(out.join("comparison.svg"), tables::svg(comparison))?;
+    let _ = fs::remove_file(out.join("comparison.partial.json"));
+    Ok(())
 }
 
 /// Where and with what it was measured.
@@ -222,5 +308,45 @@ fn host(args: &CompareArgs, programs: &Programs, seconds: f64) -> Host {
         generator_cpu: args.generator_cpu,
         versions,
         seconds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_read_as_taskset_does() {
+        assert_eq!(processors("0"), Some(vec![0]));
+        assert_eq!(processors("0-2,7"), Some(vec![0, 1, 2, 7]));
+        assert_eq!(processors("0-6:3"), Some(vec![0, 3, 6]));
+        for bad in ["", "a", "3-1", "0-", "0-4:0", "0-99999999999"] {
+            assert_eq!(processors(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn figures_measured_now_replace_earlier_ones_in_the_order_of_the_table() {
+        let figure = |id: &str, title: &str| Figure::new(id, title, "", true);
+        let mut comparison = Comparison {
+            host: Host::default(),
+            figures: vec![figure("udp-loaded", "new")],
+        };
+        comparison.add_earlier(vec![
+            figure("shards", "old"),
+            figure("udp-loaded", "old"),
+            figure("udp-throughput", "old"),
+        ]);
+        let seen: Vec<_> = comparison
+            .figures
+            .iter()
+            .map(|f| (&*f.id, &*f.title))
+            .collect();
+        let expected = [
+            ("udp-throughput", "old"),
+            ("udp-loaded", "new"),
+            ("shards", "old"),
+        ];
+        assert_eq!(seen, expected);
     }
 }

@@ -203,7 +203,9 @@ impl Programs {
         let errors = log
             .try_clone()
             .map_err(|error| StartError::Files(log_path.clone(), error))?;
-        let child = Command::new("taskset")
+        let mut command = Command::new("taskset");
+        sys::end_with_this_thread(&mut command);
+        let child = command
             .arg("-c")
             .arg(&self.server_cpus)
             .arg(&program)

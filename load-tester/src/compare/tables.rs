@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Comparison {
     /// Where and with what.
     pub host: Host,
@@ -13,8 +13,33 @@ pub struct Comparison {
     pub figures: Vec<Figure>,
 }
 
+/// The order of the figures' ids.
+const ORDER: [&str; 10] = [
+    "udp-throughput",
+    "udp-cpu",
+    "udp-loaded",
+    "memory-one-each",
+    "memory-uniform",
+    "memory-cubic",
+    "expiry",
+    "http-keep-alive",
+    "http-close",
+    "shards",
+];
+
+impl Comparison {
+    /// Adds figures of an earlier comparison that are not in this one.
+    pub fn add_earlier(&mut self, mut earlier: Vec<Figure>) {
+        earlier.retain(|old| self.figures.iter().all(|figure| figure.id != old.id));
+        self.figures.append(&mut earlier);
+        let place = |figure: &Figure| ORDER.iter().position(|id| *id == figure.id);
+        self.figures
+            .sort_by_key(|figure| place(figure).unwrap_or(ORDER.len()));
+    }
+}
+
 /// The machine, the programs and the pinning.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Host {
     /// Model name.
     pub processor: String,
@@ -33,7 +58,7 @@ pub struct Host {
 }
 
 /// One thing measured for several servers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Figure {
     /// Short and stable, for machines.
     pub id: String,
@@ -48,7 +73,7 @@ pub struct Figure {
 }
 
 /// One server's values.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
     /// Server or variant.
     pub name: String,
@@ -153,13 +178,14 @@ impl Mean {
         self.count += 1;
     }
 
+    /// The mean, `None` of no values.
+    pub fn get(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
     /// The mean to the nearest whole number, or `otherwise` of no values.
     pub fn rounded(&self, otherwise: usize) -> usize {
-        if self.count == 0 {
-            otherwise
-        } else {
-            (self.sum / self.count as f64).round() as usize
-        }
+        self.get().map_or(otherwise, |mean| mean.round() as usize)
     }
 }
 
