@@ -1,5 +1,8 @@
 //! What the codecs cost per request: parsing and answering over UDP and HTTP,
 //! and issuing and checking connection ids.
+//!
+//! Each case works on the same few bytes, which stay in the first-level cache.
+//! Not measured: fetching a request from memory, system calls, swarms.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use karuta::bittorrent::{AnnounceCounts, InfoHash, ScrapeCounts};

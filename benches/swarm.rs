@@ -3,6 +3,9 @@
 //! The cold cases use a store far larger than the last cache level (2 M swarms,
 //! 10 M peers), once announce by announce and once in batches of 64 with the
 //! prefetch stages. Under `cargo test` everything is tiny and only has to run.
+//!
+//! Not measured: sockets, parsing and hooks (`shard` and `udp_announce` have
+//! them), memory (the load tester's fills), and several stores on one cache.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use karuta::bittorrent::{Event, InfoHash};
@@ -11,6 +14,7 @@ use karuta::swarm::{
 };
 use std::hint::black_box;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 const SETTINGS: SwarmSettings = SwarmSettings {
     peer_lifetime_seconds: 1860,
@@ -229,14 +233,34 @@ fn inserts(c: &mut Criterion) {
 fn sweeps(c: &mut Criterion) {
     let peers = if measures() { 1_000_000 } else { 500 };
     let mut fixture = Fixture::new();
-    for n in 0..peers {
-        fixture.join(swarm_of(n, peers / 5, false), n);
-    }
+    let fill = |fixture: &mut Fixture| {
+        for n in 0..peers {
+            fixture.join(swarm_of(n, peers / 5, false), n);
+        }
+    };
+    fill(&mut fixture);
     let mut group = c.benchmark_group("sweep");
     group.throughput(Throughput::Elements(1000));
     group.bench_function("a slice of 1000, nobody due", |b| {
         let mut capacity = Capacity::UNLIMITED;
         b.iter(|| black_box(fixture.store.sweep(8, 1000, &mut capacity)));
+    });
+    let all_due = 8 + 2 * SETTINGS.peer_lifetime_seconds;
+    group.bench_function("a slice of 1000, everybody due", |b| {
+        let mut capacity = Capacity::UNLIMITED;
+        b.iter_custom(|slices| {
+            let mut took = Duration::ZERO;
+            for _ in 0..slices {
+                if fixture.store.totals().swarms == 0 {
+                    fill(&mut fixture);
+                }
+                let start = Instant::now();
+                let report = fixture.store.sweep(all_due, 1000, &mut capacity);
+                took += start.elapsed();
+                assert!(report.expired_peers > 0, "a slice without peers");
+            }
+            took
+        });
     });
     group.finish();
 }
@@ -245,8 +269,8 @@ criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
-        .warm_up_time(std::time::Duration::from_millis(500))
-        .measurement_time(std::time::Duration::from_secs(2));
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
     targets = announces, selections, inserts, sweeps
 }
 criterion_main!(benches);
