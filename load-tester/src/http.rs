@@ -13,7 +13,7 @@ use crate::account::{Account, Verdict};
 use crate::config::{RunConfig, Target};
 use crate::connect;
 use crate::drive::Load;
-use crate::http_message::{self, Progress, RequestStyle};
+use crate::http_message::{self, Progress, Reply, RequestStyle};
 use crate::inflight::Entry;
 use crate::pace::{Timeline, nanoseconds};
 use crate::sys::Epoll;
@@ -24,6 +24,9 @@ const RETRY_AFTER: u64 = 100_000_000;
 
 /// How often connections are looked at for timeouts.
 const LOOK_EVERY: u64 = 10_000_000;
+
+/// Longest reply taken, in bytes.
+const MAX_REPLY: usize = 1 << 20;
 
 /// The deadline of a connection that waits for nothing.
 const NEVER: u64 = u64::MAX;
@@ -57,6 +60,30 @@ struct Connection {
     sent: usize,
     input: Vec<u8>,
     received: usize,
+}
+
+/// What is left of a connection after a reply.
+enum After {
+    /// It can carry another request.
+    Stays,
+    /// The server was asked to close it, or says that it will.
+    Closing,
+    /// Where the next reply would begin cannot be told.
+    Useless,
+    /// The server has closed it.
+    Ended,
+}
+
+impl After {
+    /// After a complete reply that came among `received` bytes.
+    fn of(reply: &Reply<'_>, received: usize, keep_alive: bool) -> After {
+        match () {
+            // Not read to its end, so no further event would come.
+            () if received > MAX_REPLY => After::Useless,
+            () if reply.closes || !keep_alive => After::Closing,
+            () => After::Stays,
+        }
+    }
 }
 
 impl<'a> HttpLoad<'a> {
@@ -205,7 +232,11 @@ impl HttpLoad<'_> {
                 Err(_) => return self.break_off(index, timeline.now(), false),
             }
         }
+        // A reply that is too long stays unread: its connection ends here.
         let ended = loop {
+            if connection.received > MAX_REPLY {
+                break false;
+            }
             if connection.received == connection.input.len() {
                 connection.input.resize(connection.received * 2, 0);
             }
@@ -215,13 +246,10 @@ impl HttpLoad<'_> {
                 Err(error) if waits(&error) => break false,
                 Err(_) => break true,
             }
-            if connection.input.len() > 1 << 20 {
-                break true;
-            }
         };
         if connection.request.is_some() {
             self.take_reply(index, ended, timeline);
-        } else if ended {
+        } else if ended || connection.received > MAX_REPLY {
             self.close(index);
         }
     }
@@ -232,13 +260,18 @@ impl HttpLoad<'_> {
             return;
         }
         let now = timeline.now();
-        let (verdict, closes, len) =
-            match http_message::read_reply(&connection.input[..connection.received], ended) {
+        let received = connection.received;
+        let (verdict, after, len) =
+            match http_message::read_reply(&connection.input[..received], ended) {
+                Progress::Partial if received > MAX_REPLY => {
+                    let why = Verdict::Bad("(reply longer than 1 MiB)");
+                    (why, After::Useless, received)
+                }
                 Progress::Partial => return,
-                Progress::Malformed(_) if connection.received == 0 => {
+                Progress::Malformed(_) if received == 0 => {
                     return self.break_off(index, now, false);
                 }
-                Progress::Malformed(why) => (Verdict::Bad(why), true, connection.received),
+                Progress::Malformed(why) => (Verdict::Bad(why), After::Useless, received),
                 Progress::Complete(reply) => {
                     let kind = connection
                         .request
@@ -249,13 +282,14 @@ impl HttpLoad<'_> {
                         self.config.numwant,
                         self.config.scrape_hashes,
                     );
-                    let verdict = match verdict {
-                        Verdict::Good { .. } if reply.len < connection.received => {
-                            Verdict::Bad("(bytes after the end of the reply)")
+                    let after = After::of(&reply, received, self.config.keep_alive);
+                    match verdict {
+                        Verdict::Good { .. } if reply.len < received => {
+                            let why = Verdict::Bad("(bytes after the end of the reply)");
+                            (why, after, reply.len)
                         }
-                        other => other,
-                    };
-                    (verdict, reply.closes, reply.len)
+                        verdict => (verdict, after, reply.len),
+                    }
                 }
             };
         let Some(entry) = connection.request.take() else {
@@ -263,17 +297,24 @@ impl HttpLoad<'_> {
         };
         self.account.arrived(len, now, timeline);
         self.account.answered(&entry, &verdict, now);
+        self.go_on(index, if ended { After::Ended } else { after }, now);
+    }
+
+    /// What a connection does after a reply.
+    fn go_on(&mut self, index: usize, after: After, now: u64) {
         let connection = &mut self.connections[index];
         connection.received = 0;
-        if ended {
-            self.close(index);
-        } else if closes || !self.config.keep_alive {
-            // The server closes; whoever closes first keeps the port busy.
-            connection.closing = true;
-            connection.deadline = now + nanoseconds(self.config.timeout);
-        } else {
-            connection.deadline = NEVER;
-            self.idle.push_back(index);
+        match after {
+            After::Ended | After::Useless => self.close(index),
+            After::Closing => {
+                // The server closes; whoever closes first keeps the port busy.
+                connection.closing = true;
+                connection.deadline = now + nanoseconds(self.config.timeout);
+            }
+            After::Stays => {
+                connection.deadline = NEVER;
+                self.idle.push_back(index);
+            }
         }
     }
 

@@ -128,16 +128,21 @@ pub struct Reply<'a> {
     pub closes: bool,
 }
 
-/// Longest reply head taken.
+/// Longest reply head taken, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Reads a reply from the bytes received so far; `ended` when no more can come.
 pub fn read_reply(bytes: &[u8], ended: bool) -> Progress<'_> {
-    let Some(head_len) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
-        return match () {
-            () if ended => Progress::Malformed("(connection ended inside the reply head)"),
-            () if bytes.len() > MAX_HEAD => Progress::Malformed("(reply head longer than 16 KiB)"),
-            () => Progress::Partial,
+    let head_end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
+    // Before `ended` is looked at, and with the end in sight or not: the
+    // verdict must not depend on how much arrives at once.
+    if head_end.unwrap_or(bytes.len()) > MAX_HEAD {
+        return Progress::Malformed("(reply head too long)");
+    }
+    let Some(head_len) = head_end else {
+        return match ended {
+            true => Progress::Malformed("(connection ended inside the reply head)"),
+            false => Progress::Partial,
         };
     };
     let head = &bytes[..head_len];
@@ -333,6 +338,23 @@ mod tests {
         ];
         for bytes in broken {
             assert!(matches!(read_reply(bytes, true), Progress::Malformed(_)));
+        }
+    }
+
+    #[test]
+    fn a_head_without_end_is_too_long_whoever_ends_the_connection() {
+        let mut text = b"HTTP/1.1 200 OK\r\nA: ".to_vec();
+        text.resize(MAX_HEAD, b'a');
+        assert_eq!(read_reply(&text, false), Progress::Partial);
+        let ended = Progress::Malformed("(connection ended inside the reply head)");
+        assert_eq!(read_reply(&text, true), ended);
+        text.push(b'a');
+        for ending in ["", "\r\n\r\n"] {
+            text.extend(ending.bytes());
+            for ended in [false, true] {
+                let too_long = Progress::Malformed("(reply head too long)");
+                assert_eq!(read_reply(&text, ended), too_long, "{ending:?} {ended}");
+            }
         }
     }
 

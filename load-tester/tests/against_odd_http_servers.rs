@@ -1,0 +1,106 @@
+//! Whole runs over HTTP against small servers in this process that do what
+//! servers do but should not. No run passes or fails by the speed of this host.
+
+mod tiny_tracker;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use karuta_load_tester::config::RunConfig;
+use karuta_load_tester::workload::FillShape;
+use tiny_tracker::{V4, checked, http_config};
+
+/// A good reply to an announce.
+const PEERS: &str = "d8:intervali1800e5:peers12:aaaaaabbbbbbe";
+
+/// A server that hands each request to `answer`, which says whether the
+/// connection stays; it ends with the test.
+struct Server {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+impl Server {
+    fn new(answer: fn(&mut TcpStream) -> bool) -> Server {
+        let listener = TcpListener::bind((V4, 0)).unwrap();
+        let server = Server {
+            address: listener.local_addr().unwrap(),
+            stop: Arc::default(),
+        };
+        let stop = server.stop.clone();
+        thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::spawn(move || while take_request(&mut stream) && answer(&mut stream) {});
+            }
+        });
+        server
+    }
+
+    /// A run that ends after as many good replies as there are peers.
+    fn fill(&self, keep_alive: bool, peers: u64) -> RunConfig {
+        let mut config = http_config(self.address, keep_alive);
+        config.fill = Some(FillShape::OneEach);
+        config.workload.peers = peers;
+        config
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the accepting thread.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// Reads a request; `false` at the end of the connection.
+fn take_request(stream: &mut TcpStream) -> bool {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(len) if len > 0 => request.extend(&buffer[..len]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Writes a reply with the given extra header lines; whether that went well.
+fn reply(stream: &mut TcpStream, headers: &str, body: &str) -> bool {
+    let text = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).is_ok()
+}
+
+#[test]
+fn a_reply_head_without_end_is_too_long() {
+    let server = Server::new(|stream| {
+        let head = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(2 << 20));
+        // The tester leaves before the end of it.
+        let _ = stream.write_all(head.as_bytes());
+        false
+    });
+    let report = checked(&server.fill(true, 10));
+    let too_long = ("(reply head too long)".to_string(), report.bad_replies);
+    assert_eq!(report.texts, [too_long]);
+    assert!(report.bad_replies > 0, "{report:?}");
+}
+
+#[test]
+fn a_reply_body_has_a_limit_too() {
+    let server = Server::new(|stream| reply(stream, "", &"a".repeat(4 << 20)));
+    let report = checked(&server.fill(true, 10));
+    let too_long = ("(reply longer than 1 MiB)".to_string(), report.bad_replies);
+    assert_eq!(report.texts, [too_long]);
+    assert!(report.bad_replies > 0, "{report:?}");
+}
