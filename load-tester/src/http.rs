@@ -276,12 +276,10 @@ impl HttpLoad<'_> {
                     let kind = connection
                         .request
                         .map_or(Kind::Announce, |entry| entry.request.kind);
-                    let verdict = http_message::judge(
-                        &reply,
-                        kind,
-                        self.config.numwant,
-                        self.config.scrape_hashes,
-                    );
+                    // More hashes than there are swarms name some twice.
+                    let swarms = self.config.workload.swarms as usize;
+                    let asked = self.config.scrape_hashes.min(swarms);
+                    let verdict = http_message::judge(&reply, kind, self.config.numwant, asked);
                     let after = After::of(&reply, received, self.config.keep_alive);
                     match verdict {
                         Verdict::Good { .. } if reply.len < received => {

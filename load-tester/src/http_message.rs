@@ -193,8 +193,8 @@ pub fn read_reply(bytes: &[u8], ended: bool) -> Progress<'_> {
     }
 }
 
-/// Judges a reply to a request of `kind`. A scrape may be told less than it
-/// asked for: trackers leave out what they do not know.
+/// Judges a reply to a request of `kind`; a scrape asked for `scrape_hashes`
+/// different swarms.
 pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32, scrape_hashes: usize) -> Verdict<'a> {
     let Some(body) = bencode::read_body(reply.body) else {
         return Verdict::Bad(match reply.status {
@@ -211,6 +211,9 @@ pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32, scrape_hashes: usi
     match (kind, body.peers, body.files) {
         (Kind::Scrape, _, Some(files)) if files > scrape_hashes => {
             Verdict::Bad("(more swarms than asked for)")
+        }
+        (Kind::Scrape, _, Some(files)) if files < scrape_hashes => {
+            Verdict::Bad("(fewer swarms than asked for)")
         }
         (Kind::Scrape, _, Some(_)) => Verdict::Good { peers: 0 },
         (Kind::Scrape, _, None) => Verdict::Bad("(scrape reply without files)"),
@@ -384,7 +387,12 @@ mod tests {
             judged(200, b"d14:failure reason2:noe", Kind::Announce),
             "failure no"
         );
-        assert_eq!(judged(200, b"d5:filesdee", Kind::Scrape), "good 0");
+        assert_eq!(
+            judged(200, b"d5:filesdee", Kind::Scrape),
+            "(fewer swarms than asked for)"
+        );
+        let file = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaadeee";
+        assert_eq!(judged(200, file, Kind::Scrape), "good 0");
         let files = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaade20:bbbbbbbbbbbbbbbbbbbbdeee";
         assert_eq!(
             judged(200, files, Kind::Scrape),

@@ -83,6 +83,25 @@ fn reply(stream: &mut TcpStream, headers: &str, body: &str) -> bool {
 }
 
 #[test]
+fn a_scrape_that_lacks_swarms_is_no_good_reply() {
+    let server = Server::new(|stream| reply(stream, "", "d5:filesd20:aaaaaaaaaaaaaaaaaaaadeee"));
+    for (swarms, is_good) in [(3, false), (1, true)] {
+        let mut config = http_config(server.address, true);
+        (config.workload.announces, config.workload.scrapes) = (0.0, 1.0);
+        config.workload.swarms = swarms;
+        config.scrape_hashes = 3;
+        let report = checked(&config);
+        assert_eq!(report.is_valid(), is_good, "{report:?}");
+        let fewer = (
+            "(fewer swarms than asked for)".to_string(),
+            report.bad_replies,
+        );
+        assert_eq!(report.texts.first(), (!is_good).then_some(&fewer));
+        assert!(report.sent.scrapes > 0, "{report:?}");
+    }
+}
+
+#[test]
 fn a_reply_head_without_end_is_too_long() {
     let server = Server::new(|stream| {
         let head = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(2 << 20));
