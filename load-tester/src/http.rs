@@ -5,9 +5,13 @@
 //! schedule, and their latency counts from when they should have been sent.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::account::{Account, Verdict};
 use crate::config::{RunConfig, Target};
@@ -22,6 +26,10 @@ use crate::workload::{Kind, SwarmTooBig};
 /// Pause before a failed connection is tried again.
 const RETRY_AFTER: u64 = 100_000_000;
 
+/// How long a server may take to close a connection after the reply, at most:
+/// then it is closed from here, so that no rate is bound by the timeout.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// How often connections are looked at for timeouts.
 const LOOK_EVERY: u64 = 10_000_000;
 
@@ -33,6 +41,67 @@ const NEVER: u64 = u64::MAX;
 
 /// Most connections per thread.
 pub const MAX_CONNECTIONS: usize = 50_000;
+
+/// What became of connections, in the whole run with its warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// Whether they were to stay open between requests; `None` over UDP.
+    pub keep_alive: Option<bool>,
+    /// Connections that were opened or tried.
+    pub opened: u64,
+    /// Replies that came over them.
+    pub replies: u64,
+    /// Replies after which the server closed.
+    pub closed_by_server: u64,
+    /// Replies after which it did not, although asked to or announced.
+    pub not_closed_by_server: u64,
+}
+
+impl Connections {
+    /// Adds another thread's counts.
+    pub fn merge(&mut self, other: &Connections) {
+        self.keep_alive = self.keep_alive.or(other.keep_alive);
+        self.opened += other.opened;
+        self.replies += other.replies;
+        self.closed_by_server += other.closed_by_server;
+        self.not_closed_by_server += other.not_closed_by_server;
+    }
+
+    /// Why the run is not what was asked for, if more than half of the replies
+    /// say so.
+    pub fn fault(&self) -> Option<String> {
+        let most = |count: u64| count > self.replies / 2;
+        let (kept_open, ended) = (
+            self.not_closed_by_server,
+            self.closed_by_server + self.not_closed_by_server,
+        );
+        match self.keep_alive? {
+            true if most(ended) => Some(format!(
+                "the tracker closes the connection after each reply: use --no-keep-alive (closed after {ended} of {} replies)",
+                self.replies
+            )),
+            false if most(kept_open) => Some(format!(
+                "the tracker does not close the connection after its reply ({kept_open} of {} times), which bounds the rate: leave out --no-keep-alive",
+                self.replies
+            )),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} opened, closed by the server after {} of {} replies",
+            self.opened, self.closed_by_server, self.replies
+        )?;
+        match self.not_closed_by_server {
+            0 => Ok(()),
+            n => write!(f, ", not closed by it after {n}"),
+        }
+    }
+}
 
 /// One thread's connections and counts.
 pub struct HttpLoad<'a> {
@@ -51,6 +120,8 @@ struct Connection {
     stream: Option<TcpStream>,
     source: u16,
     request: Option<Entry>,
+    /// A reply came over the stream.
+    replied: bool,
     /// The reply is complete and only the server's closing is awaited.
     closing: bool,
     /// Not before this time, after a failure.
@@ -99,6 +170,7 @@ impl<'a> HttpLoad<'a> {
             stream: None,
             source: (index % sources) as u16,
             request: None,
+            replied: false,
             closing: false,
             retry_at: 0,
             deadline: NEVER,
@@ -107,6 +179,8 @@ impl<'a> HttpLoad<'a> {
             input: vec![0; 4096],
             received: 0,
         };
+        let mut account = Account::new(config, thread);
+        account.stats.connections.keep_alive = Some(config.keep_alive);
         Ok(HttpLoad {
             target: config.target.address(),
             style: RequestStyle::new(
@@ -121,7 +195,7 @@ impl<'a> HttpLoad<'a> {
             connections: (0..config.connections).map(connection).collect(),
             idle: (0..config.connections).rev().collect(),
             epoll: Epoll::new(1024)?,
-            account: Account::new(config, thread),
+            account,
             look_at: 0,
             config,
         })
@@ -211,9 +285,10 @@ impl HttpLoad<'_> {
         connection.deadline = entry.sent + nanoseconds(self.config.timeout);
         if connection.stream.is_none() {
             let source = self.config.sources[usize::from(connection.source)];
+            self.account.stats.connections.opened += 1;
             match connect(self.target, source, &self.epoll, index) {
                 Ok(stream) => connection.stream = Some(stream),
-                Err(_) => return self.break_off(index, entry.sent, false),
+                Err(error) => return self.break_off(index, entry.sent, &error.to_string()),
             }
         }
         self.advance(index, timeline);
@@ -229,9 +304,14 @@ impl HttpLoad<'_> {
             match stream.write(&connection.out[connection.sent..]) {
                 Ok(written) => connection.sent += written,
                 Err(error) if waits(&error) => break,
-                Err(_) => return self.break_off(index, timeline.now(), false),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.ended_by_server(index);
+                    return self.break_off(index, timeline.now(), &reason);
+                }
             }
         }
+        let mut failure = None;
         // A reply that is too long stays unread: its connection ends here.
         let ended = loop {
             if connection.received > MAX_REPLY {
@@ -244,19 +324,31 @@ impl HttpLoad<'_> {
                 Ok(0) => break true,
                 Ok(read) => connection.received += read,
                 Err(error) if waits(&error) => break false,
-                Err(_) => break true,
+                Err(error) => {
+                    failure = Some(error);
+                    break true;
+                }
             }
         };
         if connection.request.is_some() {
+            if ended && connection.received == 0 {
+                self.ended_by_server(index);
+                let reason = failure.map(|error| error.to_string());
+                let closed = "(closed by the server before the reply)";
+                return self.break_off(index, timeline.now(), reason.as_deref().unwrap_or(closed));
+            }
             self.take_reply(index, ended, timeline);
-        } else if ended || connection.received > MAX_REPLY {
+        } else if ended {
+            self.ended_by_server(index);
+            self.close(index);
+        } else if connection.received > MAX_REPLY {
             self.close(index);
         }
     }
 
     fn take_reply(&mut self, index: usize, ended: bool, timeline: &Timeline) {
         let connection = &mut self.connections[index];
-        if connection.received == 0 && !ended {
+        if connection.received == 0 {
             return;
         }
         let now = timeline.now();
@@ -268,9 +360,6 @@ impl HttpLoad<'_> {
                     (why, After::Useless, received)
                 }
                 Progress::Partial => return,
-                Progress::Malformed(_) if received == 0 => {
-                    return self.break_off(index, now, false);
-                }
                 Progress::Malformed(why) => (Verdict::Bad(why), After::Useless, received),
                 Progress::Complete(reply) => {
                     let kind = connection
@@ -302,12 +391,18 @@ impl HttpLoad<'_> {
     fn go_on(&mut self, index: usize, after: After, now: u64) {
         let connection = &mut self.connections[index];
         connection.received = 0;
+        connection.replied = true;
+        self.account.stats.connections.replies += 1;
         match after {
-            After::Ended | After::Useless => self.close(index),
+            After::Ended => {
+                self.ended_by_server(index);
+                self.close(index);
+            }
+            After::Useless => self.close(index),
             After::Closing => {
                 // The server closes; whoever closes first keeps the port busy.
                 connection.closing = true;
-                connection.deadline = now + nanoseconds(self.config.timeout);
+                connection.deadline = now + nanoseconds(self.config.timeout.min(GRACE));
             }
             After::Stays => {
                 connection.deadline = NEVER;
@@ -316,10 +411,18 @@ impl HttpLoad<'_> {
         }
     }
 
+    /// The server has ended the stream; counts that where a reply came before.
+    fn ended_by_server(&mut self, index: usize) {
+        if self.connections[index].replied {
+            self.account.stats.connections.closed_by_server += 1;
+        }
+    }
+
     /// Ends a connection that has no request.
     fn close(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.stream = None;
+        connection.replied = false;
         connection.received = 0;
         connection.deadline = NEVER;
         // One that was idle is on the list already.
@@ -329,13 +432,17 @@ impl HttpLoad<'_> {
         }
     }
 
+    /// Ends a connection that failed, and keeps the reason.
+    fn break_off(&mut self, index: usize, now: u64, reason: &str) {
+        self.account.stats.broken_connections += 1;
+        self.account.stats.break_reasons.count(reason.as_bytes());
+        self.connections[index].retry_at = now + RETRY_AFTER;
+        self.drop_request(index);
+    }
+
     /// Ends a connection whose request gets no reply.
-    fn break_off(&mut self, index: usize, now: u64, timed_out: bool) {
+    fn drop_request(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        if !timed_out {
-            self.account.stats.broken_connections += 1;
-            connection.retry_at = now + RETRY_AFTER;
-        }
         connection.closing = true;
         if let Some(entry) = connection.request.take() {
             self.account.lost(&entry);
@@ -347,7 +454,10 @@ impl HttpLoad<'_> {
     fn give_up(&mut self, now: u64) {
         for index in 0..self.connections.len() {
             if self.connections[index].deadline <= now {
-                self.break_off(index, now, true);
+                if self.connections[index].closing {
+                    self.account.stats.connections.not_closed_by_server += 1;
+                }
+                self.drop_request(index);
             }
         }
     }

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use karuta_load_tester::config::RunConfig;
 use karuta_load_tester::workload::FillShape;
@@ -80,6 +81,76 @@ fn reply(stream: &mut TcpStream, headers: &str, body: &str) -> bool {
         body.len()
     );
     stream.write_all(text.as_bytes()).is_ok()
+}
+
+#[test]
+fn a_server_that_keeps_no_connection_is_no_measurement_of_keep_alive() {
+    // With and without a word about it.
+    let servers = [
+        Server::new(|stream| reply(stream, "", PEERS) && false),
+        Server::new(|stream| reply(stream, "Connection: close\r\n", PEERS) && false),
+    ];
+    for server in &servers {
+        let report = checked(&server.fill(true, 60));
+        let connections = report.connections;
+        assert_eq!(connections.replies, 60, "{report:?}");
+        assert!(connections.opened >= 60, "{report:?}");
+        let said = "the tracker closes the connection after each reply: use --no-keep-alive";
+        assert!(
+            report.invalid.iter().any(|f| f.contains(said)),
+            "{report:?}"
+        );
+        let line = connections.to_string();
+        assert!(report.to_text().contains(&line), "{line}");
+        assert!(
+            serde_json::to_string(&report)
+                .unwrap()
+                .contains("\"closed_by_server\":")
+        );
+        let report = checked(&server.fill(false, 60));
+        assert_eq!(report.connections.closed_by_server, 60, "{report:?}");
+        assert!(report.is_valid(), "{report:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_the_server_should_close_is_not_waited_for() {
+    let server = Server::new(|stream| reply(stream, "", PEERS));
+    let mut config = server.fill(false, 18);
+    // Longer than a fill waits for a reply: one that is waited for would show.
+    config.timeout = Duration::from_secs(3600);
+    let report = checked(&config);
+    assert_eq!(report.answered.announces, 18, "{report:?}");
+    assert_eq!(report.connections.not_closed_by_server, 18, "{report:?}");
+    assert_eq!(report.connections.closed_by_server, 0, "{report:?}");
+    let said = "does not close the connection after its reply";
+    assert!(
+        report.invalid.iter().any(|f| f.contains(said)),
+        "{report:?}"
+    );
+    // The same server is a good one for keep-alive.
+    let report = checked(&server.fill(true, 18));
+    assert!(report.is_valid(), "{report:?}");
+    assert_eq!(report.connections.closed_by_server, 0, "{report:?}");
+    assert!(report.connections.opened <= 6, "{report:?}");
+}
+
+#[test]
+fn connections_that_break_say_why_and_what_to_do() {
+    let server = Server::new(|_| false);
+    let report = checked(&http_config(server.address, true));
+    let reasons: u64 = report.break_reasons.iter().map(|(_, count)| count).sum();
+    assert!(
+        reasons > 0 && reasons == report.broken_connections,
+        "{report:?}"
+    );
+    let text = report.to_text();
+    assert!(
+        text.contains("(closed by the server before the reply)"),
+        "{text}"
+    );
+    assert!(text.contains("try fewer --connections"), "{text}");
+    assert!(!text.contains("--window"), "{text}");
 }
 
 #[test]
