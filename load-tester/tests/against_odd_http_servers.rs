@@ -87,8 +87,14 @@ fn reply(stream: &mut TcpStream, headers: &str, body: &str) -> bool {
 fn a_server_that_keeps_no_connection_is_no_measurement_of_keep_alive() {
     // With and without a word about it.
     let servers = [
-        Server::new(|stream| reply(stream, "", PEERS) && false),
-        Server::new(|stream| reply(stream, "Connection: close\r\n", PEERS) && false),
+        Server::new(|stream| {
+            reply(stream, "", PEERS);
+            false
+        }),
+        Server::new(|stream| {
+            reply(stream, "Connection: close\r\n", PEERS);
+            false
+        }),
     ];
     for server in &servers {
         let report = checked(&server.fill(true, 60));
