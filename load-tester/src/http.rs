@@ -5,15 +5,19 @@
 //! schedule, and their latency counts from when they should have been sent.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::account::{Account, Verdict};
 use crate::config::{RunConfig, Target};
 use crate::connect;
 use crate::drive::Load;
-use crate::http_message::{self, Progress, RequestStyle};
+use crate::http_message::{self, Progress, Reply, RequestStyle};
 use crate::inflight::Entry;
 use crate::pace::{Timeline, nanoseconds};
 use crate::sys::Epoll;
@@ -22,14 +26,82 @@ use crate::workload::{Kind, SwarmTooBig};
 /// Pause before a failed connection is tried again.
 const RETRY_AFTER: u64 = 100_000_000;
 
+/// How long a server may take to close a connection after the reply, at most:
+/// then it is closed from here, so that no rate is bound by the timeout.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// How often connections are looked at for timeouts.
 const LOOK_EVERY: u64 = 10_000_000;
+
+/// Longest reply taken, in bytes.
+const MAX_REPLY: usize = 1 << 20;
 
 /// The deadline of a connection that waits for nothing.
 const NEVER: u64 = u64::MAX;
 
 /// Most connections per thread.
 pub const MAX_CONNECTIONS: usize = 50_000;
+
+/// What became of connections, in the whole run with its warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// Whether they were to stay open between requests; `None` over UDP.
+    pub keep_alive: Option<bool>,
+    /// Connections that were opened or tried.
+    pub opened: u64,
+    /// Replies that came over them.
+    pub replies: u64,
+    /// Replies after which the server closed.
+    pub closed_by_server: u64,
+    /// Replies after which it did not, although asked to or announced.
+    pub not_closed_by_server: u64,
+}
+
+impl Connections {
+    /// Adds another thread's counts.
+    pub fn merge(&mut self, other: &Connections) {
+        self.keep_alive = self.keep_alive.or(other.keep_alive);
+        self.opened += other.opened;
+        self.replies += other.replies;
+        self.closed_by_server += other.closed_by_server;
+        self.not_closed_by_server += other.not_closed_by_server;
+    }
+
+    /// Why the run is not what was asked for, if more than half of the replies
+    /// say so.
+    pub fn fault(&self) -> Option<String> {
+        let most = |count: u64| count > self.replies / 2;
+        let (kept_open, ended) = (
+            self.not_closed_by_server,
+            self.closed_by_server + self.not_closed_by_server,
+        );
+        match self.keep_alive? {
+            true if most(ended) => Some(format!(
+                "the tracker closes the connection after each reply: use --no-keep-alive (closed after {ended} of {} replies)",
+                self.replies
+            )),
+            false if most(kept_open) => Some(format!(
+                "the tracker does not close the connection after its reply ({kept_open} of {} times), which bounds the rate: leave out --no-keep-alive",
+                self.replies
+            )),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} opened, closed by the server after {} of {} replies",
+            self.opened, self.closed_by_server, self.replies
+        )?;
+        match self.not_closed_by_server {
+            0 => Ok(()),
+            n => write!(f, ", not closed by it after {n}"),
+        }
+    }
+}
 
 /// One thread's connections and counts.
 pub struct HttpLoad<'a> {
@@ -48,6 +120,8 @@ struct Connection {
     stream: Option<TcpStream>,
     source: u16,
     request: Option<Entry>,
+    /// A reply came over the stream.
+    replied: bool,
     /// The reply is complete and only the server's closing is awaited.
     closing: bool,
     /// Not before this time, after a failure.
@@ -57,6 +131,30 @@ struct Connection {
     sent: usize,
     input: Vec<u8>,
     received: usize,
+}
+
+/// What is left of a connection after a reply.
+enum After {
+    /// It can carry another request.
+    Stays,
+    /// The server was asked to close it, or says that it will.
+    Closing,
+    /// Where the next reply would begin cannot be told.
+    Useless,
+    /// The server has closed it.
+    Ended,
+}
+
+impl After {
+    /// After a complete reply that came among `received` bytes.
+    fn of(reply: &Reply<'_>, received: usize, keep_alive: bool) -> After {
+        match () {
+            // Not read to its end, so no further event would come.
+            () if received > MAX_REPLY => After::Useless,
+            () if reply.closes || !keep_alive => After::Closing,
+            () => After::Stays,
+        }
+    }
 }
 
 impl<'a> HttpLoad<'a> {
@@ -72,6 +170,7 @@ impl<'a> HttpLoad<'a> {
             stream: None,
             source: (index % sources) as u16,
             request: None,
+            replied: false,
             closing: false,
             retry_at: 0,
             deadline: NEVER,
@@ -80,6 +179,8 @@ impl<'a> HttpLoad<'a> {
             input: vec![0; 4096],
             received: 0,
         };
+        let mut account = Account::new(config, thread);
+        account.stats.connections.keep_alive = Some(config.keep_alive);
         Ok(HttpLoad {
             target: config.target.address(),
             style: RequestStyle::new(
@@ -94,7 +195,7 @@ impl<'a> HttpLoad<'a> {
             connections: (0..config.connections).map(connection).collect(),
             idle: (0..config.connections).rev().collect(),
             epoll: Epoll::new(1024)?,
-            account: Account::new(config, thread),
+            account,
             look_at: 0,
             config,
         })
@@ -184,9 +285,10 @@ impl HttpLoad<'_> {
         connection.deadline = entry.sent + nanoseconds(self.config.timeout);
         if connection.stream.is_none() {
             let source = self.config.sources[usize::from(connection.source)];
+            self.account.stats.connections.opened += 1;
             match connect(self.target, source, &self.epoll, index) {
                 Ok(stream) => connection.stream = Some(stream),
-                Err(_) => return self.break_off(index, entry.sent, false),
+                Err(error) => return self.break_off(index, entry.sent, &error.to_string()),
             }
         }
         self.advance(index, timeline);
@@ -202,10 +304,19 @@ impl HttpLoad<'_> {
             match stream.write(&connection.out[connection.sent..]) {
                 Ok(written) => connection.sent += written,
                 Err(error) if waits(&error) => break,
-                Err(_) => return self.break_off(index, timeline.now(), false),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.ended_by_server(index);
+                    return self.break_off(index, timeline.now(), &reason);
+                }
             }
         }
+        let mut failure = None;
+        // A reply that is too long stays unread: its connection ends here.
         let ended = loop {
+            if connection.received > MAX_REPLY {
+                break false;
+            }
             if connection.received == connection.input.len() {
                 connection.input.resize(connection.received * 2, 0);
             }
@@ -213,49 +324,59 @@ impl HttpLoad<'_> {
                 Ok(0) => break true,
                 Ok(read) => connection.received += read,
                 Err(error) if waits(&error) => break false,
-                Err(_) => break true,
-            }
-            if connection.input.len() > 1 << 20 {
-                break true;
+                Err(error) => {
+                    failure = Some(error);
+                    break true;
+                }
             }
         };
         if connection.request.is_some() {
+            if ended && connection.received == 0 {
+                self.ended_by_server(index);
+                let reason = failure.map(|error| error.to_string());
+                let closed = "(closed by the server before the reply)";
+                return self.break_off(index, timeline.now(), reason.as_deref().unwrap_or(closed));
+            }
             self.take_reply(index, ended, timeline);
         } else if ended {
+            self.ended_by_server(index);
+            self.close(index);
+        } else if connection.received > MAX_REPLY {
             self.close(index);
         }
     }
 
     fn take_reply(&mut self, index: usize, ended: bool, timeline: &Timeline) {
         let connection = &mut self.connections[index];
-        if connection.received == 0 && !ended {
+        if connection.received == 0 {
             return;
         }
         let now = timeline.now();
-        let (verdict, closes, len) =
-            match http_message::read_reply(&connection.input[..connection.received], ended) {
-                Progress::Partial => return,
-                Progress::Malformed(_) if connection.received == 0 => {
-                    return self.break_off(index, now, false);
+        let received = connection.received;
+        let (verdict, after, len) =
+            match http_message::read_reply(&connection.input[..received], ended) {
+                Progress::Partial if received > MAX_REPLY => {
+                    let why = Verdict::Bad("(reply longer than 1 MiB)");
+                    (why, After::Useless, received)
                 }
-                Progress::Malformed(why) => (Verdict::Bad(why), true, connection.received),
+                Progress::Partial => return,
+                Progress::Malformed(why) => (Verdict::Bad(why), After::Useless, received),
                 Progress::Complete(reply) => {
                     let kind = connection
                         .request
                         .map_or(Kind::Announce, |entry| entry.request.kind);
-                    let verdict = http_message::judge(
-                        &reply,
-                        kind,
-                        self.config.numwant,
-                        self.config.scrape_hashes,
-                    );
-                    let verdict = match verdict {
-                        Verdict::Good { .. } if reply.len < connection.received => {
-                            Verdict::Bad("(bytes after the end of the reply)")
+                    // More hashes than there are swarms name some twice.
+                    let swarms = self.config.workload.swarms as usize;
+                    let asked = self.config.scrape_hashes.min(swarms);
+                    let verdict = http_message::judge(&reply, kind, self.config.numwant, asked);
+                    let after = After::of(&reply, received, self.config.keep_alive);
+                    match verdict {
+                        Verdict::Good { .. } if reply.len < received => {
+                            let why = Verdict::Bad("(bytes after the end of the reply)");
+                            (why, after, reply.len)
                         }
-                        other => other,
-                    };
-                    (verdict, reply.closes, reply.len)
+                        verdict => (verdict, after, reply.len),
+                    }
                 }
             };
         let Some(entry) = connection.request.take() else {
@@ -263,17 +384,37 @@ impl HttpLoad<'_> {
         };
         self.account.arrived(len, now, timeline);
         self.account.answered(&entry, &verdict, now);
+        self.go_on(index, if ended { After::Ended } else { after }, now);
+    }
+
+    /// What a connection does after a reply.
+    fn go_on(&mut self, index: usize, after: After, now: u64) {
         let connection = &mut self.connections[index];
         connection.received = 0;
-        if ended {
-            self.close(index);
-        } else if closes || !self.config.keep_alive {
-            // The server closes; whoever closes first keeps the port busy.
-            connection.closing = true;
-            connection.deadline = now + nanoseconds(self.config.timeout);
-        } else {
-            connection.deadline = NEVER;
-            self.idle.push_back(index);
+        connection.replied = true;
+        self.account.stats.connections.replies += 1;
+        match after {
+            After::Ended => {
+                self.ended_by_server(index);
+                self.close(index);
+            }
+            After::Useless => self.close(index),
+            After::Closing => {
+                // The server closes; whoever closes first keeps the port busy.
+                connection.closing = true;
+                connection.deadline = now + nanoseconds(self.config.timeout.min(GRACE));
+            }
+            After::Stays => {
+                connection.deadline = NEVER;
+                self.idle.push_back(index);
+            }
+        }
+    }
+
+    /// The server has ended the stream; counts that where a reply came before.
+    fn ended_by_server(&mut self, index: usize) {
+        if self.connections[index].replied {
+            self.account.stats.connections.closed_by_server += 1;
         }
     }
 
@@ -281,6 +422,7 @@ impl HttpLoad<'_> {
     fn close(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.stream = None;
+        connection.replied = false;
         connection.received = 0;
         connection.deadline = NEVER;
         // One that was idle is on the list already.
@@ -290,13 +432,17 @@ impl HttpLoad<'_> {
         }
     }
 
+    /// Ends a connection that failed, and keeps the reason.
+    fn break_off(&mut self, index: usize, now: u64, reason: &str) {
+        self.account.stats.broken_connections += 1;
+        self.account.stats.break_reasons.count(reason.as_bytes());
+        self.connections[index].retry_at = now + RETRY_AFTER;
+        self.drop_request(index);
+    }
+
     /// Ends a connection whose request gets no reply.
-    fn break_off(&mut self, index: usize, now: u64, timed_out: bool) {
+    fn drop_request(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        if !timed_out {
-            self.account.stats.broken_connections += 1;
-            connection.retry_at = now + RETRY_AFTER;
-        }
         connection.closing = true;
         if let Some(entry) = connection.request.take() {
             self.account.lost(&entry);
@@ -308,7 +454,10 @@ impl HttpLoad<'_> {
     fn give_up(&mut self, now: u64) {
         for index in 0..self.connections.len() {
             if self.connections[index].deadline <= now {
-                self.break_off(index, now, true);
+                if self.connections[index].closing {
+                    self.account.stats.connections.not_closed_by_server += 1;
+                }
+                self.drop_request(index);
             }
         }
     }

@@ -128,16 +128,21 @@ pub struct Reply<'a> {
     pub closes: bool,
 }
 
-/// Longest reply head taken.
+/// Longest reply head taken, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Reads a reply from the bytes received so far; `ended` when no more can come.
 pub fn read_reply(bytes: &[u8], ended: bool) -> Progress<'_> {
-    let Some(head_len) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
-        return match () {
-            () if ended => Progress::Malformed("(connection ended inside the reply head)"),
-            () if bytes.len() > MAX_HEAD => Progress::Malformed("(reply head longer than 16 KiB)"),
-            () => Progress::Partial,
+    let head_end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
+    // Before `ended` is looked at, and with the end in sight or not: the
+    // verdict must not depend on how much arrives at once.
+    if head_end.unwrap_or(bytes.len()) > MAX_HEAD {
+        return Progress::Malformed("(reply head too long)");
+    }
+    let Some(head_len) = head_end else {
+        return match ended {
+            true => Progress::Malformed("(connection ended inside the reply head)"),
+            false => Progress::Partial,
         };
     };
     let head = &bytes[..head_len];
@@ -188,8 +193,8 @@ pub fn read_reply(bytes: &[u8], ended: bool) -> Progress<'_> {
     }
 }
 
-/// Judges a reply to a request of `kind`. A scrape may be told less than it
-/// asked for: trackers leave out what they do not know.
+/// Judges a reply to a request of `kind`; a scrape asked for `scrape_hashes`
+/// different swarms.
 pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32, scrape_hashes: usize) -> Verdict<'a> {
     let Some(body) = bencode::read_body(reply.body) else {
         return Verdict::Bad(match reply.status {
@@ -206,6 +211,9 @@ pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32, scrape_hashes: usi
     match (kind, body.peers, body.files) {
         (Kind::Scrape, _, Some(files)) if files > scrape_hashes => {
             Verdict::Bad("(more swarms than asked for)")
+        }
+        (Kind::Scrape, _, Some(files)) if files < scrape_hashes => {
+            Verdict::Bad("(fewer swarms than asked for)")
         }
         (Kind::Scrape, _, Some(_)) => Verdict::Good { peers: 0 },
         (Kind::Scrape, _, None) => Verdict::Bad("(scrape reply without files)"),
@@ -337,6 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn a_head_without_end_is_too_long_whoever_ends_the_connection() {
+        let mut text = b"HTTP/1.1 200 OK\r\nA: ".to_vec();
+        text.resize(MAX_HEAD, b'a');
+        assert_eq!(read_reply(&text, false), Progress::Partial);
+        let ended = Progress::Malformed("(connection ended inside the reply head)");
+        assert_eq!(read_reply(&text, true), ended);
+        text.push(b'a');
+        for ending in ["", "\r\n\r\n"] {
+            text.extend(ending.bytes());
+            for ended in [false, true] {
+                let too_long = Progress::Malformed("(reply head too long)");
+                assert_eq!(read_reply(&text, ended), too_long, "{ending:?} {ended}");
+            }
+        }
+    }
+
+    #[test]
     fn replies_are_judged_by_what_was_asked() {
         let judged = |status, body, kind| {
             let reply = Reply {
@@ -362,7 +387,12 @@ mod tests {
             judged(200, b"d14:failure reason2:noe", Kind::Announce),
             "failure no"
         );
-        assert_eq!(judged(200, b"d5:filesdee", Kind::Scrape), "good 0");
+        assert_eq!(
+            judged(200, b"d5:filesdee", Kind::Scrape),
+            "(fewer swarms than asked for)"
+        );
+        let file = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaadeee";
+        assert_eq!(judged(200, file, Kind::Scrape), "good 0");
         let files = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaade20:bbbbbbbbbbbbbbbbbbbbdeee";
         assert_eq!(
             judged(200, files, Kind::Scrape),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::http::Connections;
 use crate::process::CpuTime;
 use crate::stats::{LatencySummary, Stats};
 
@@ -47,6 +48,10 @@ pub struct Report {
     pub unreachable: u64,
     /// HTTP connections that failed.
     pub broken_connections: u64,
+    /// Why, with counts.
+    pub break_reasons: Vec<(String, u64)>,
+    /// What became of HTTP connections, in the warm-up too.
+    pub connections: Connections,
     /// Share of the measured interval in which the sending threads had nothing
     /// to do: near 0 means that they, not the tracker, are the limit.
     pub idle_fraction: f64,
@@ -146,6 +151,8 @@ impl Report {
             unknown_ids: stats.unknown_ids,
             unreachable: stats.unreachable,
             broken_connections: stats.broken_connections,
+            break_reasons: stats.break_reasons.listed(),
+            connections: stats.connections,
             idle_fraction: stats.idle_nanoseconds as f64
                 / 1e9
                 / (seconds * threads as f64).max(1e-9),
@@ -233,6 +240,12 @@ impl Report {
         for (name, count) in extras.into_iter().filter(|(_, count)| *count > 0) {
             line(name, count.to_string());
         }
+        for (reason, count) in &self.break_reasons {
+            line("broken because", format!("{count} x {reason}"));
+        }
+        if self.connections.keep_alive.is_some() {
+            line("connections", self.connections.to_string());
+        }
         for (reason, count) in &self.texts {
             line("reply said", format!("{count} x {reason}"));
         }
@@ -293,12 +306,17 @@ impl Report {
             });
         }
         if self.failed_fraction > max_loss && self.retransmitted == 0 {
+            let width = match self.connections.keep_alive {
+                Some(_) => "fewer --connections",
+                None => "a smaller --window",
+            };
             faults.push(format!(
-                "{:.4} % of the requests failed, more than --max-loss {} %; try a smaller --window or --rate",
+                "{:.4} % of the requests failed, more than --max-loss {} %; try {width} or a smaller --rate",
                 self.failed_fraction * 100.0,
                 max_loss * 100.0
             ));
         }
+        faults.extend(self.connections.fault());
         if stalled {
             faults.push("the tracker stopped answering for 10 s in the middle of the fill".into());
         }

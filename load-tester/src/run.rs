@@ -23,6 +23,9 @@ use crate::workload::SwarmTooBig;
 /// How long the tracker is waited for before a run.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Open files besides connections: standard streams, /proc, what was inherited.
+const OTHER_FILES: u64 = 16;
+
 /// How often the main thread looks at the threads and the clock.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -33,6 +36,8 @@ pub enum RunError {
     Connect(ConnectError),
     /// A thread cannot watch its connections.
     Epoll(io::Error),
+    /// More connections than files may be open: needed and allowed.
+    OpenFiles(u64, u64),
     /// The watched process cannot be read.
     Process(u32, io::Error),
     /// A thread cannot be pinned.
@@ -48,6 +53,10 @@ impl fmt::Display for RunError {
             RunError::Epoll(error) => write!(
                 f,
                 "cannot watch connections: {error}; allow more open files (ulimit -n)"
+            ),
+            RunError::OpenFiles(needed, allowed) => write!(
+                f,
+                "--connections times --threads needs {needed} open files, but only {allowed} are allowed: allow more (ulimit -n) or use fewer --connections"
             ),
             RunError::Process(pid, error) => {
                 write!(
@@ -73,6 +82,7 @@ impl std::error::Error for RunError {}
 
 /// Runs the measurement. `show_progress` draws a bar on standard error.
 pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> {
+    open_files(config)?;
     let mut loads = Vec::new();
     for thread in 0..config.threads {
         loads.push(Prepared::new(config, thread)?);
@@ -279,6 +289,20 @@ fn watched(config: &RunConfig) -> Result<(), RunError> {
         process::resident_bytes(pid).map_err(|error| RunError::Process(pid, error))?;
     }
     Ok(())
+}
+
+/// Makes sure that all HTTP connections can be open at once.
+fn open_files(config: &RunConfig) -> Result<(), RunError> {
+    if let Target::Udp(_) = config.target {
+        return Ok(());
+    }
+    // Each thread has an epoll instance, too.
+    let needed = (config.threads * (config.connections + 1)) as u64 + OTHER_FILES;
+    match sys::allow_open_files(needed) {
+        Ok(allowed) if allowed < needed => Err(RunError::OpenFiles(needed, allowed)),
+        // A limit that cannot be told shows in the reasons of failed connections.
+        _ => Ok(()),
+    }
 }
 
 fn describe_target(config: &RunConfig) -> String {

@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::http::Connections;
 use crate::workload::Kind;
 
 /// Different error texts that are kept apart; the rest is counted together.
@@ -39,6 +40,10 @@ pub struct Stats {
     pub unreachable: u64,
     /// Connections that failed or ended before the reply was complete (HTTP).
     pub broken_connections: u64,
+    /// Why, with counts.
+    pub break_reasons: Texts,
+    /// What became of the connections (HTTP).
+    pub connections: Connections,
     /// Peers in all announce replies.
     pub peers: u64,
     /// Bytes of all replies.
@@ -70,6 +75,8 @@ impl Stats {
             unknown_ids: 0,
             unreachable: 0,
             broken_connections: 0,
+            break_reasons: Texts::default(),
+            connections: Connections::default(),
             peers: 0,
             reply_bytes: 0,
             replies_in_interval: 0,
@@ -113,6 +120,8 @@ impl Stats {
         self.stalled |= other.stalled;
         self.latencies.merge(&other.latencies);
         self.texts.merge(&other.texts);
+        self.break_reasons.merge(&other.break_reasons);
+        self.connections.merge(&other.connections);
     }
 }
 

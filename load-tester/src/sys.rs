@@ -378,6 +378,29 @@ impl Epoll {
     }
 }
 
+/// Makes room for `needed` open files, where the soft limit is lower and the
+/// hard one allows it. Returns the soft limit afterwards.
+pub fn allow_open_files(needed: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` outlives the call and is what the call writes.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let wanted = needed.min(limit.rlim_max);
+    if limit.rlim_cur >= wanted {
+        return Ok(limit.rlim_cur);
+    }
+    limit.rlim_cur = wanted;
+    // SAFETY: `limit` outlives the call, which only reads it.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(wanted)
+}
+
 /// Pins the calling thread to one processor.
 pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {

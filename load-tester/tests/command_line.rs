@@ -146,6 +146,29 @@ fn a_host_that_may_not_be_used_as_source_is_named() {
 }
 
 #[test]
+fn connections_that_the_host_does_not_allow_are_refused_before_the_load() {
+    let tester = |limit: &str, connections: u32| {
+        let tester = env!("CARGO_BIN_EXE_karuta-load-tester");
+        let run = format!(
+            "ulimit {limit} && exec {tester} http://127.0.0.1:1 --threads 2 --connections {connections}"
+        );
+        let output = Command::new("sh").args(["-c", &run]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr).to_string()
+    };
+    let said = tester("-n 100", 60);
+    assert!(
+        said.contains("needs 138 open files, but only 100 are allowed"),
+        "{said}"
+    );
+    // Up to the hard limit the tester helps itself; nothing listens there.
+    for (limit, connections) in [("-n 100", 30), ("-S -n 40", 60)] {
+        let said = tester(limit, connections);
+        assert!(said.contains("nothing listens on"), "{said}");
+    }
+}
+
+#[test]
 fn the_summary_is_for_people_and_json_for_machines() {
     for fault in [Fault::None, Fault::Error] {
         let tracker = Tracker::udp(fault);
