@@ -213,7 +213,7 @@ pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32, scrape_hashes: usi
             Verdict::Bad("(more swarms than asked for)")
         }
         (Kind::Scrape, _, Some(files)) if files < scrape_hashes => {
-            Verdict::Bad("(fewer swarms than asked for)")
+            Verdict::Bad("(fewer swarms than asked for: unknown ones may be left out, fill first)")
         }
         (Kind::Scrape, _, Some(_)) => Verdict::Good { peers: 0 },
         (Kind::Scrape, _, None) => Verdict::Bad("(scrape reply without files)"),
@@ -389,7 +389,7 @@ mod tests {
         );
         assert_eq!(
             judged(200, b"d5:filesdee", Kind::Scrape),
-            "(fewer swarms than asked for)"
+            "(fewer swarms than asked for: unknown ones may be left out, fill first)"
         );
         let file = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaadeee";
         assert_eq!(judged(200, file, Kind::Scrape), "good 0");

@@ -170,7 +170,7 @@ fn a_scrape_that_lacks_swarms_is_no_good_reply() {
         let report = checked(&config);
         assert_eq!(report.is_valid(), is_good, "{report:?}");
         let fewer = (
-            "(fewer swarms than asked for)".to_string(),
+            "(fewer swarms than asked for: unknown ones may be left out, fill first)".to_string(),
             report.bad_replies,
         );
         assert_eq!(report.texts.first(), (!is_good).then_some(&fewer));
