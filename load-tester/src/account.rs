@@ -21,6 +21,8 @@ pub struct Account {
     pub stats: Stats,
     /// When the last reply of any kind came, in nanoseconds since the start.
     pub last_reply: u64,
+    /// When sending ends, in nanoseconds since the start.
+    end: u64,
     /// Of the whole run: replies, lost requests, errors.
     totals: [u64; 3],
 }
@@ -58,8 +60,15 @@ impl Account {
             gate: Gate::new(config, thread),
             stats: Stats::new(),
             last_reply: 0,
+            end: u64::MAX,
             totals: [0; 3],
         }
+    }
+
+    /// Sending ends at `end`.
+    pub fn end_at(&mut self, end: u64) {
+        self.end = end;
+        self.gate.end_at(end);
     }
 
     /// A request leaves.
@@ -81,6 +90,10 @@ impl Account {
     /// A request got a reply.
     pub fn answered(&mut self, entry: &Entry, verdict: &Verdict<'_>, now: u64) {
         self.totals[0] += 1;
+        if now < self.end {
+            self.stats.last_answer = now;
+            self.stats.lost_since_answer = 0;
+        }
         if entry.measured {
             match verdict {
                 Verdict::Good { peers } => {
@@ -107,6 +120,7 @@ impl Account {
     /// A request was given up.
     pub fn lost(&mut self, entry: &Entry) {
         self.totals[1] += 1;
+        self.stats.lost_since_answer += 1;
         if entry.measured {
             self.stats.lost += 1;
         }

@@ -57,7 +57,7 @@ pub fn drive(
     progress: &Progress,
 ) -> Result<(Stats, u64), SwarmTooBig> {
     let last_chance = timeline.end.saturating_add(nanoseconds(timeout));
-    load.account().gate.end_at(timeline.end);
+    load.account().end_at(timeline.end);
     let mut publish_at = 0;
     let mut turn_began = 0;
     loop {

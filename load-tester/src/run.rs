@@ -12,7 +12,7 @@ use crate::config::{Pace, RunConfig, Target};
 use crate::connect::{self, ConnectError};
 use crate::drive::drive;
 use crate::http::HttpLoad;
-use crate::pace::{Progress, Timeline};
+use crate::pace::{Progress, Timeline, nanoseconds};
 use crate::process::{self, CpuTime};
 use crate::report::Report;
 use crate::stats::Stats;
@@ -129,18 +129,35 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
         &stats,
         config.max_loss,
     );
+    if config.fill.is_none()
+        && let Some(silence) = stats.silence(timeline.end, nanoseconds(config.timeout))
+    {
+        report.invalid.push(format!(
+            "no replies for the last {:.2} s of the interval: the tracker stalled or ended",
+            silence as f64 / 1e9
+        ));
+    }
+    note_watched(&mut report, config, cpu);
+    Ok(report)
+}
+
+/// Notes what the watched processes used; one that is gone is a fault.
+fn note_watched(report: &mut Report, config: &RunConfig, cpu: Option<CpuTime>) {
     if let Some(used) = cpu {
         report.set_cpu(used);
     }
-    if let Some(pid) = config.rss_of {
-        report.resident_bytes = process::resident_bytes(pid).ok();
-        if report.resident_bytes.is_none() {
-            report
-                .invalid
-                .push(format!("the watched process {pid} ended during the run"));
-        }
+    report.resident_bytes = config
+        .rss_of
+        .and_then(|pid| process::resident_bytes(pid).ok());
+    let gone_cpu = config.cpu_of.filter(|_| report.cpu.is_none());
+    let gone_rss = config.rss_of.filter(|_| report.resident_bytes.is_none());
+    let mut gone: Vec<u32> = gone_cpu.into_iter().chain(gone_rss).collect();
+    gone.dedup();
+    for pid in gone {
+        report
+            .invalid
+            .push(format!("the watched process {pid} ended during the run"));
     }
-    Ok(report)
 }
 
 /// A thread's load before its thread exists.

@@ -5,6 +5,8 @@ mod tiny_tracker;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use karuta_load_tester::account::{Account, Verdict};
@@ -89,6 +91,46 @@ fn loss_in_a_closed_loop_is_reported_and_makes_the_run_invalid() {
     let report = checked(&config);
     assert!(report.lost > 0 && report.answered.total() > 0, "{report:?}");
     assert!(!report.is_valid());
+}
+
+#[test]
+fn a_tracker_that_stops_answering_makes_the_run_invalid_however_little_is_lost() {
+    let tracker = Tracker::udp(Fault::Die);
+    let config = RunConfig {
+        timeout: Duration::from_millis(50),
+        max_loss: 1.0,
+        warm_up: Duration::ZERO,
+        ..config(tracker.address, Pace::Window(4))
+    };
+    let report = checked(&config);
+    assert_eq!(report.invalid.len(), 1, "{report:?}");
+    assert!(
+        report.invalid[0].starts_with("no replies for the last 0."),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_watched_process_that_ends_makes_the_run_invalid() {
+    let tracker = Tracker::udp(Fault::None);
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let config = RunConfig {
+        cpu_of: Some(child.id()),
+        rss_of: Some(child.id()),
+        ..config(tracker.address, Pace::Window(4))
+    };
+    let report = thread::scope(|scope| {
+        let report = scope.spawn(|| checked(&config));
+        while tracker.announces() == 0 && !report.is_finished() {
+            thread::yield_now();
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        report.join().unwrap()
+    });
+    let expected = format!("the watched process {} ended during the run", child.id());
+    assert_eq!(report.invalid, [expected]);
+    assert!(report.cpu.is_none() && report.resident_bytes.is_none());
 }
 
 #[test]

@@ -90,6 +90,8 @@ pub enum Fault {
     Malformed,
     WrongAction,
     TooManyPeers,
+    /// Announces are answered until the twentieth, and then no more.
+    Die,
     /// The 11th to the 110th announce are answered together with the 111th.
     WithholdAHundred,
 }
@@ -131,6 +133,9 @@ impl Tracker {
                 if request[11] == 1 && request[..8] == *b"tinyconn" {
                     let number = 1 + announces.fetch_add(1, Ordering::Relaxed);
                     if fault == Fault::DropEveryThird && number.is_multiple_of(3) {
+                        continue;
+                    }
+                    if fault == Fault::Die && number > 20 {
                         continue;
                     }
                     let port = u16::from_be_bytes([request[96], request[97]]);
