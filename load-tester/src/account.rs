@@ -78,7 +78,7 @@ impl Account {
         }
     }
 
-    /// A reply of so many bytes arrived, to whatever request.
+    /// A reply of so many bytes to a request arrived; strays do not count.
     pub fn arrived(&mut self, bytes: usize, now: u64, timeline: &Timeline) {
         self.last_reply = now;
         if timeline.measures(now) {

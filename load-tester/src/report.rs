@@ -16,9 +16,10 @@ pub struct Report {
     pub mode: String,
     /// Length of the measured interval, in seconds.
     pub seconds: f64,
-    /// Replies of any kind per second of the measured interval.
+    /// Replies that answer a request, as asked for or not, per second of the
+    /// measured interval.
     pub replies_per_second: f64,
-    /// Replies of any kind inside the measured interval.
+    /// Such replies inside the measured interval.
     pub replies: u64,
     /// Measured requests sent: connects, announces, scrapes.
     pub sent: Kinds,
@@ -41,6 +42,8 @@ pub struct Report {
     pub rejected: u64,
     /// Replies after the timeout.
     pub late: u64,
+    /// Replies to requests answered before.
+    pub duplicates: u64,
     /// Replies with a transaction id that no request had.
     pub unknown_ids: u64,
     /// "Port unreachable" messages.
@@ -143,6 +146,7 @@ impl Report {
             retransmitted: stats.retransmitted,
             rejected: stats.rejected,
             late: stats.late,
+            duplicates: stats.duplicates,
             unknown_ids: stats.unknown_ids,
             unreachable: stats.unreachable,
             broken_connections: stats.broken_connections,
@@ -226,6 +230,7 @@ impl Report {
             ("retransmitted", self.retransmitted),
             ("given up", self.rejected),
             ("late replies", self.late),
+            ("duplicate replies", self.duplicates),
             ("unknown ids", self.unknown_ids),
             ("port unreachable", self.unreachable),
             ("broken connections", self.broken_connections),
@@ -301,6 +306,10 @@ impl Report {
         }
         if stalled {
             faults.push("the tracker stopped answering for 10 s in the middle of the fill".into());
+        }
+        // The network may double a few.
+        if self.duplicates as f64 > max_loss * self.sent.total() as f64 {
+            faults.push(format!("{} duplicate replies", self.duplicates));
         }
         if self.unknown_ids > 0 {
             faults.push(format!(

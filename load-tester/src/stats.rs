@@ -38,6 +38,8 @@ pub struct Stats {
     pub lost_since_answer: u64,
     /// Replies to requests given up before.
     pub late: u64,
+    /// Replies to requests answered before.
+    pub duplicates: u64,
     /// Replies with a transaction id that no request had.
     pub unknown_ids: u64,
     /// "Port unreachable" messages: nothing listened when a packet arrived.
@@ -48,7 +50,8 @@ pub struct Stats {
     pub peers: u64,
     /// Bytes of all replies.
     pub reply_bytes: u64,
-    /// Replies of any kind inside the measured interval, whenever asked.
+    /// Replies that answer a request, as asked for or not, inside the measured
+    /// interval, whenever asked.
     pub replies_in_interval: u64,
     /// Time in the measured interval in which the sender had nothing to do.
     pub idle_nanoseconds: u64,
@@ -74,6 +77,7 @@ impl Stats {
             last_answer: 0,
             lost_since_answer: 0,
             late: 0,
+            duplicates: 0,
             unknown_ids: 0,
             unreachable: 0,
             broken_connections: 0,
@@ -115,6 +119,7 @@ impl Stats {
             (&mut self.rejected, other.rejected),
             (&mut self.lost_since_answer, other.lost_since_answer),
             (&mut self.late, other.late),
+            (&mut self.duplicates, other.duplicates),
             (&mut self.unknown_ids, other.unknown_ids),
             (&mut self.unreachable, other.unreachable),
             (&mut self.broken_connections, other.broken_connections),

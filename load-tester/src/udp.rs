@@ -152,7 +152,6 @@ impl Load for UdpLoad<'_> {
 impl UdpLoad<'_> {
     fn take_reply(&mut self, socket: usize, datagram: usize, now: u64, timeline: &Timeline) {
         let (bytes, cut) = self.receiver.packet(datagram);
-        self.account.arrived(bytes.len(), now, timeline);
         let (id, reply) = match packet::read_reply(bytes, self.ipv6) {
             Ok((id, reply)) => (id, Some(reply)),
             Err(Malformed::TooShort) => {
@@ -173,11 +172,16 @@ impl UdpLoad<'_> {
                 self.account.stats.late += 1;
                 return;
             }
+            Err(Stray::Duplicate) => {
+                self.account.stats.duplicates += 1;
+                return;
+            }
             Err(Stray::Unknown) => {
                 self.account.stats.unknown_ids += 1;
                 return;
             }
         };
+        self.account.arrived(bytes.len(), now, timeline);
         let state = &mut self.sockets[socket];
         state.in_flight -= 1;
         let verdict = match (entry.request.kind, reply) {

@@ -146,6 +146,22 @@ fn wrong_transaction_ids_are_found() {
 }
 
 #[test]
+fn duplicate_replies_are_told_from_wrong_ids_and_do_not_count_as_answers() {
+    for (every, valid) in [(200, true), (1, false)] {
+        let tracker = Tracker::udp(Fault::Repeat(every));
+        let mut config = config(tracker.address, Pace::Rate(2500.0));
+        config.warm_up = Duration::ZERO;
+        let report = checked(&config);
+        assert_eq!(report.unknown_ids, 0, "{report:?}");
+        assert!(report.duplicates > 0, "{report:?}");
+        assert!(report.replies <= report.sent.total(), "{report:?}");
+        let said = format!("{} duplicate replies", report.duplicates);
+        let expected = if valid { vec![] } else { vec![said] };
+        assert_eq!(report.invalid, expected, "{report:?}");
+    }
+}
+
+#[test]
 fn error_replies_are_counted_with_their_text() {
     let tracker = Tracker::udp(Fault::Error);
     let report = checked(&config(tracker.address, Pace::Window(8)));

@@ -92,6 +92,8 @@ pub enum Fault {
     TooManyPeers,
     /// Announces are answered until the twentieth, and then no more.
     Die,
+    /// The n-th announce, and every n-th, is answered twice.
+    Repeat(u64),
     /// The 11th to the 110th announce are answered together with the 111th.
     WithholdAHundred,
 }
@@ -142,6 +144,11 @@ impl Tracker {
                     seen.lock()
                         .unwrap()
                         .insert((request[16..36].to_vec(), from.ip(), port));
+                    if let Fault::Repeat(n) = fault
+                        && number.is_multiple_of(n)
+                    {
+                        let _ = socket.send_to(&reply, from);
+                    }
                     if fault == Fault::WithholdAHundred && (11..=110).contains(&number) {
                         withheld.push((reply, from));
                         continue;
