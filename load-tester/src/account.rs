@@ -19,8 +19,8 @@ pub struct Account {
     pub gate: Gate,
     /// What was counted.
     pub stats: Stats,
-    /// When the last reply of any kind came, in nanoseconds since the start.
-    pub last_reply: u64,
+    /// When an announce was last accepted, in nanoseconds since the start.
+    last_accepted: u64,
     /// When sending ends, in nanoseconds since the start.
     end: u64,
     /// Of the whole run: replies, lost requests, errors.
@@ -59,7 +59,7 @@ impl Account {
             source: Source::new(config, thread),
             gate: Gate::new(config, thread),
             stats: Stats::new(),
-            last_reply: 0,
+            last_accepted: 0,
             end: u64::MAX,
             totals: [0; 3],
         }
@@ -80,7 +80,6 @@ impl Account {
 
     /// A reply of so many bytes to a request arrived; strays do not count.
     pub fn arrived(&mut self, bytes: usize, now: u64, timeline: &Timeline) {
-        self.last_reply = now;
         if timeline.measures(now) {
             self.stats.replies_in_interval += 1;
             self.stats.reply_bytes += bytes as u64;
@@ -114,6 +113,8 @@ impl Account {
         if !matches!(verdict, Verdict::Good { .. }) {
             self.totals[2] += 1;
             self.take_back(entry, true);
+        } else if entry.request.kind == Kind::Announce {
+            self.last_accepted = now;
         }
     }
 
@@ -127,9 +128,11 @@ impl Account {
         self.take_back(entry, false);
     }
 
-    /// Whether this is a fill that has had no reply for too long.
+    /// Whether this is a fill of which nothing was accepted for too long,
+    /// whatever else the server says meanwhile.
     pub fn has_stalled(&mut self, now: u64) -> bool {
-        let stalled = self.source.is_fill() && now.saturating_sub(self.last_reply) > FILL_PATIENCE;
+        let stalled =
+            self.source.is_fill() && now.saturating_sub(self.last_accepted) > FILL_PATIENCE;
         self.stats.stalled |= stalled;
         stalled
     }

@@ -46,7 +46,7 @@ pub trait Load {
 }
 
 /// Runs until the timeline's end, or the end of the fill, and then until every
-/// request is answered or lost. Also returns when the last reply came.
+/// request is answered or lost. Also returns when that was.
 ///
 /// What an open loop could not send by the end still gets its chance for as
 /// long as a reply is waited for; the rest counts as not sent.
@@ -88,7 +88,7 @@ pub fn drive(
             if !account.source.is_fill() {
                 account.stats.unsent += account.gate.left_over(timeline.measure_from);
             }
-            return Ok((std::mem::take(&mut account.stats), account.last_reply));
+            return Ok((std::mem::take(&mut account.stats), now));
         }
         if received + sent == 0 && timeline.measures(now) {
             account.stats.idle_nanoseconds += now - turn_began;

@@ -305,7 +305,7 @@ impl Report {
             ));
         }
         if stalled {
-            faults.push("the tracker stopped answering for 10 s in the middle of the fill".into());
+            faults.push("the tracker accepted no peer of the fill for 10 s".into());
         }
         // The network may double a few.
         if self.duplicates as f64 > max_loss * self.sent.total() as f64 {

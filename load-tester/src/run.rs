@@ -113,9 +113,9 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
     let mut stats = Stats::new();
     let mut ended = 0;
     for outcome in outcomes {
-        let (of_thread, last_reply) = outcome?;
+        let (of_thread, ended_at) = outcome?;
         stats.merge(&of_thread);
-        ended = ended.max(last_reply);
+        ended = ended.max(ended_at);
     }
     let seconds = match config.fill {
         Some(_) => ended as f64 / 1e9,

@@ -9,8 +9,9 @@ use crate::workload::{FillPlan, Request, SwarmTooBig, Traffic};
 /// tracker answers with errors. Lost packets are sent again for much longer.
 pub const MAX_REFUSALS: u16 = 3;
 
-/// A fill ends as failed after this long without any reply, in nanoseconds: it
-/// has no other end where the tracker has stopped answering.
+/// A fill ends as failed after this long without an accepted peer, in
+/// nanoseconds: it has no other end where the tracker has stopped answering, or
+/// answers what nobody asked.
 pub const FILL_PATIENCE: u64 = 10_000_000_000;
 
 /// Sendings of one peer of a fill before it is given up.

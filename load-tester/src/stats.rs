@@ -29,7 +29,7 @@ pub struct Stats {
     pub retransmitted: u64,
     /// Peers of a fill that were refused for good.
     pub rejected: u64,
-    /// The tracker stopped answering in the middle of a fill.
+    /// The tracker accepted no more peers in the middle of a fill.
     pub stalled: bool,
     /// When the last reply of the run that answers a request came, before the
     /// end of sending, in nanoseconds since the start.

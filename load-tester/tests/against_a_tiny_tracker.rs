@@ -12,6 +12,7 @@ use std::time::Duration;
 use karuta_load_tester::account::{Account, Verdict};
 use karuta_load_tester::config::{Pace, RunConfig};
 use karuta_load_tester::inflight::Entry;
+use karuta_load_tester::pace::Timeline;
 use karuta_load_tester::run::{RunError, run};
 use karuta_load_tester::skew::Skew;
 use karuta_load_tester::workload::{FillShape, Traffic};
@@ -199,6 +200,33 @@ fn refused_peers_of_a_fill_are_given_up() {
     let report = checked(&config);
     assert_eq!(report.rejected, config.workload.peers);
     assert!(!report.is_valid());
+}
+
+#[test]
+fn only_accepted_peers_keep_a_fill_going() {
+    let config = RunConfig {
+        fill: Some(FillShape::OneEach),
+        ..config((V4, 1).into(), Pace::Window(1))
+    };
+    let mut account = Account::new(&config, 0);
+    let timeline = Timeline::new(Duration::ZERO, None);
+    let second = 1_000_000_000;
+    let mut answer = |verdict, now| {
+        let (request, attempts) = account.source.draw().unwrap().unwrap();
+        let entry = Entry {
+            request,
+            intended: now,
+            sent: now,
+            measured: true,
+            attempts,
+        };
+        account.arrived(20, now, &timeline);
+        account.answered(&entry, &verdict, now);
+        [account.has_stalled(now + 8 * second), account.stats.stalled]
+    };
+    assert_eq!(answer(Verdict::Good { peers: 0 }, second), [false; 2]);
+    assert_eq!(answer(Verdict::Bad("no"), 3 * second), [false; 2]);
+    assert_eq!(answer(Verdict::Failure(b"no"), 4 * second), [true; 2]);
 }
 
 #[test]
