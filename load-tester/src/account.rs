@@ -76,6 +76,9 @@ impl Account {
         if entry.measured {
             self.stats.sent[entry.request.kind as usize] += 1;
         }
+        if entry.attempts > 0 {
+            self.stats.retransmitted += 1;
+        }
     }
 
     /// A reply of so many bytes to a request arrived; strays do not count.
@@ -148,9 +151,7 @@ impl Account {
         if entry.request.kind != Kind::Announce || !self.source.is_fill() {
             return;
         }
-        if self.source.failed(entry.request, entry.attempts, refused) {
-            self.stats.retransmitted += 1;
-        } else {
+        if !self.source.failed(entry.request, entry.attempts, refused) {
             self.stats.rejected += 1;
         }
     }

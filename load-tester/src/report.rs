@@ -36,6 +36,9 @@ pub struct Report {
     pub failed_fraction: f64,
     /// Requests of a fixed rate that could not be sent.
     pub unsent: u64,
+    /// Peers that a fill was to place, if it was one; those placed are the
+    /// answered announces.
+    pub to_place: Option<u64>,
     /// Requests of a fill that were sent again.
     pub retransmitted: u64,
     /// Peers of a fill that were given up.
@@ -113,7 +116,8 @@ impl From<[u64; 3]> for Kinds {
 
 impl Report {
     /// Summarises the merged counts of all threads. `max_loss` is the greatest
-    /// fraction of failed requests in a valid run.
+    /// fraction of failed requests in a valid run, and `to_place` the number of
+    /// peers of a fill, in which requests may fail as long as all get in.
     pub fn new(
         target: String,
         mode: String,
@@ -121,6 +125,7 @@ impl Report {
         threads: usize,
         stats: &Stats,
         max_loss: f64,
+        to_place: Option<u64>,
     ) -> Report {
         let sent = Kinds::from(stats.sent);
         let answered = Kinds::from(stats.answered);
@@ -143,6 +148,7 @@ impl Report {
             lost: stats.lost,
             failed_fraction: ratio(failed, sent.total() + stats.unsent),
             unsent: stats.unsent,
+            to_place,
             retransmitted: stats.retransmitted,
             rejected: stats.rejected,
             late: stats.late,
@@ -226,6 +232,12 @@ impl Report {
                 self.unsent
             ),
         );
+        if let Some(peers) = self.to_place {
+            line(
+                "placed",
+                format!("{} of {peers} peers", self.answered.announces),
+            );
+        }
         let extras = [
             ("retransmitted", self.retransmitted),
             ("given up", self.rejected),
@@ -297,11 +309,19 @@ impl Report {
                 _ => "no request was answered: nothing listens on the port any more".to_string(),
             });
         }
-        if self.failed_fraction > max_loss && self.retransmitted == 0 {
+        if self.failed_fraction > max_loss && self.to_place.is_none() {
             faults.push(format!(
                 "{:.4} % of the requests failed, more than --max-loss {} %; try a smaller --window or --rate",
                 self.failed_fraction * 100.0,
                 max_loss * 100.0
+            ));
+        }
+        if let Some(peers) = self.to_place
+            && self.answered.announces < peers
+        {
+            faults.push(format!(
+                "{} of {peers} peers placed",
+                self.answered.announces
             ));
         }
         if stalled {

@@ -128,6 +128,7 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
         config.threads,
         &stats,
         config.max_loss,
+        config.fill.map(|_| config.workload.peers),
     );
     if config.fill.is_none()
         && let Some(silence) = stats.silence(timeline.end, nanoseconds(config.timeout))

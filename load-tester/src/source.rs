@@ -107,6 +107,13 @@ impl Source {
         }
     }
 
+    /// Takes back a request that could not be sent.
+    pub fn put_back(&mut self, request: Request, attempts: u16) {
+        if let Source::Fill { again, .. } = self {
+            again.push((request, attempts));
+        }
+    }
+
     /// Whether nothing is left to send.
     pub fn is_exhausted(&self) -> bool {
         matches!(self, Source::Fill { again, set_aside, exhausted: true, .. }

@@ -262,9 +262,7 @@ impl UdpLoad<'_> {
                 self.account.stats.unsent += 1;
             }
             if self.account.source.is_fill() && request.kind == Kind::Announce {
-                self.account
-                    .source
-                    .failed(request, attempts.saturating_sub(1), false);
+                self.account.source.put_back(request, attempts);
             }
             return;
         };

@@ -199,7 +199,19 @@ fn refused_peers_of_a_fill_are_given_up() {
     };
     let report = checked(&config);
     assert_eq!(report.rejected, config.workload.peers);
-    assert!(!report.is_valid());
+    assert_eq!(report.retransmitted, 2 * config.workload.peers);
+    assert_eq!(
+        report.invalid,
+        [
+            "no request was answered",
+            "0 of 1000 peers placed",
+            "1000 peers of the fill were not accepted: not today"
+        ]
+    );
+    assert!(
+        report.idle_fraction <= 1.0 && report.to_text().contains("0 of 1000 peers"),
+        "{report:?}"
+    );
 }
 
 #[test]
