@@ -91,6 +91,20 @@ impl Account {
 
     /// A request got a reply.
     pub fn answered(&mut self, entry: &Entry, verdict: &Verdict<'_>, now: u64) {
+        self.count(entry, verdict, now);
+        if !matches!(verdict, Verdict::Good { .. }) {
+            self.take_back(entry, true);
+        }
+    }
+
+    /// An announce of a fill was refused for its connection id, which says
+    /// nothing of its peer.
+    pub fn refused_id(&mut self, entry: &Entry, reason: &[u8], now: u64) {
+        self.count(entry, &Verdict::Failure(reason), now);
+        self.source.put_back(entry.request, entry.attempts);
+    }
+
+    fn count(&mut self, entry: &Entry, verdict: &Verdict<'_>, now: u64) {
         self.totals[0] += 1;
         if now < self.end {
             self.stats.last_answer = now;
@@ -115,7 +129,6 @@ impl Account {
         }
         if !matches!(verdict, Verdict::Good { .. }) {
             self.totals[2] += 1;
-            self.take_back(entry, true);
         } else if entry.request.kind == Kind::Announce {
             self.last_accepted = now;
         }

@@ -46,6 +46,11 @@ struct Socket {
     socket: UdpSocket,
     connection_id: u64,
     renew_at: u64,
+    /// When the connection id came.
+    id_since: u64,
+    /// The tracker has refused the connection id: a fill's requests wait for a
+    /// new one.
+    held: bool,
     in_flight: usize,
     announces: Box<[[u8; ANNOUNCE_LEN]]>,
     announces_queued: usize,
@@ -189,6 +194,9 @@ impl UdpLoad<'_> {
             (Kind::Connect, Some(Reply::Connect { connection_id })) => {
                 state.connection_id = connection_id;
                 state.renew_at = now + CONNECTION_ID_LIFETIME;
+                state.id_since = now;
+                state.held = false;
+                self.account.source.release(socket);
                 Verdict::Good { peers: 0 }
             }
             (Kind::Announce, Some(Reply::Announce { peers })) => {
@@ -198,6 +206,17 @@ impl UdpLoad<'_> {
                 if hashes == self.config.scrape_hashes =>
             {
                 Verdict::Good { peers: 0 }
+            }
+            (Kind::Announce, Some(Reply::Error { message }))
+                if self.account.source.is_fill() && is_about_connection_id(message) =>
+            {
+                // What was sent with an id that has been replaced since is
+                // only sent again.
+                if entry.sent >= state.id_since && !state.held {
+                    state.held = true;
+                    state.renew_at = now;
+                }
+                return self.account.refused_id(&entry, message, now);
             }
             (_, Some(Reply::Error { message })) => {
                 state.renew_at = state.renew_at.min(now + RENEWAL_PAUSE);
@@ -227,6 +246,9 @@ impl UdpLoad<'_> {
     /// Queues what may be sent now; returns how many requests that was.
     fn queue_due(&mut self, now: u64, timeline: &Timeline) -> Result<usize, SwarmTooBig> {
         let mut queued = 0;
+        if self.sockets.iter().all(|socket| socket.held) {
+            return Ok(0);
+        }
         while !self.account.source.is_exhausted() {
             let Some(intended) = self.account.gate.due(now, self.in_flight.len()) else {
                 break;
@@ -234,6 +256,10 @@ impl UdpLoad<'_> {
             let Some((request, attempts)) = self.account.source.draw()? else {
                 break;
             };
+            if self.sockets[usize::from(request.source)].held {
+                self.account.source.set_aside(request, attempts);
+                continue;
+            }
             self.account.gate.advance();
             self.queue(request, attempts, intended, now, timeline);
             queued += 1;
@@ -297,6 +323,8 @@ impl Socket {
             socket: endpoint.socket,
             connection_id: endpoint.connection_id,
             renew_at: CONNECTION_ID_LIFETIME,
+            id_since: 0,
+            held: false,
             in_flight: 0,
             announces: vec![announce; BATCH].into_boxed_slice(),
             announces_queued: 0,
@@ -370,6 +398,13 @@ impl Socket {
         self.announces_queued = 0;
         self.scrapes_queued = 0;
     }
+}
+
+/// Whether an error reply means the connection id; trackers word it freely:
+/// "bad connection ID", "Connection ID missmatch".
+fn is_about_connection_id(message: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(message).to_ascii_lowercase();
+    text.contains("connection id") || text.contains("connection_id")
 }
 
 fn connect_request(source: u16) -> Request {

@@ -215,6 +215,21 @@ fn refused_peers_of_a_fill_are_given_up() {
 }
 
 #[test]
+fn a_fill_outlives_a_restart_of_the_tracker() {
+    let tracker = Tracker::udp(Fault::Restart);
+    let config = RunConfig {
+        fill: Some(FillShape::OneEach),
+        ..config(tracker.address, Pace::Window(32))
+    };
+    let report = checked(&config);
+    assert!(report.is_valid(), "{report:?}");
+    assert_eq!(report.answered.announces, config.workload.peers);
+    // Each of three sockets is held at its first refusal, with at most a window
+    // of requests in flight.
+    assert!((1..=96).contains(&report.error_replies), "{report:?}");
+}
+
+#[test]
 fn only_accepted_peers_keep_a_fill_going() {
     let config = RunConfig {
         fill: Some(FillShape::OneEach),
