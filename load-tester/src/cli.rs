@@ -14,7 +14,7 @@ use crate::config::{Pace, RunConfig, Target};
 use crate::http::MAX_CONNECTIONS;
 use crate::packet::MAX_SCRAPE_HASHES;
 use crate::skew::Skew;
-use crate::workload::{FillShape, Workload, info_hash};
+use crate::workload::{FillPlan, FillShape, Workload, info_hash};
 use crate::{compare, echo, run};
 
 /// Source addresses used on loopback unless told otherwise: flows spread over
@@ -24,6 +24,12 @@ const LOOPBACK_SOURCES: u16 = 8;
 /// Requests in flight, and connections, unless told otherwise.
 const WINDOW: usize = 128;
 const CONNECTIONS: usize = 64;
+
+/// Most sending threads; more than any host has processors to spare for.
+const MAX_THREADS: usize = 1024;
+
+/// Most peers of traffic that is drawn: more than there are addresses.
+const MAX_PEERS: u64 = 1_000_000_000_000;
 
 /// Measures a BitTorrent tracker.
 #[derive(Debug, Parser)]
@@ -298,6 +304,15 @@ impl RunArgs {
         at_least_one("--connections", connections as u64)?;
         at_least_one("--info-hashes", u64::from(self.info_hashes))?;
         at_least_one("--fill", self.fill.unwrap_or(1))?;
+        if self.threads > MAX_THREADS {
+            return Err(format!(
+                "--threads {} is more than {MAX_THREADS}",
+                self.threads
+            ));
+        }
+        if self.peers > MAX_PEERS {
+            return Err(format!("--peers {} is more than {MAX_PEERS}", self.peers));
+        }
         if window > 1 << 20 {
             return Err(format!("--window {window} is more than 1048576"));
         }
@@ -340,12 +355,17 @@ impl RunArgs {
                 ));
             }
         };
+        let workload = self.workload(sources.len() as u16)?;
+        if let Some(shape) = self.fill.map(|_| self.fill_shape) {
+            FillPlan::check_room(&workload, shape)
+                .map_err(|error| format!("--fill {} is too much: {error}", workload.peers))?;
+        }
         Ok(RunConfig {
             target,
             threads: self.threads,
             cpus: self.cpus.clone(),
             pace,
-            workload: self.workload(sources.len() as u16)?,
+            workload,
             sources,
             fill: self.fill.map(|_| self.fill_shape),
             numwant: self.numwant,

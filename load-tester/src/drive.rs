@@ -56,8 +56,8 @@ pub fn drive(
     timeline: &Timeline,
     progress: &Progress,
 ) -> Result<(Stats, u64), SwarmTooBig> {
-    let last_chance = timeline.end.saturating_add(nanoseconds(timeout));
-    load.account().end_at(timeline.end);
+    let timeout = nanoseconds(timeout);
+    load.account().end_at(timeline.end());
     let mut publish_at = 0;
     let mut turn_began = 0;
     loop {
@@ -66,15 +66,16 @@ pub fn drive(
         let now = timeline.now();
         load.expire(now);
         let account = load.account();
-        let stalled = account.has_stalled(now);
-        let open = account.gate.is_open(now, timeline.end) && now < last_chance;
-        let sending = open && !stalled;
+        let hopeless = account.has_stalled(now) || timeline.is_given_up();
+        let end = timeline.end();
+        let open = account.gate.is_open(now, end) && now < end.saturating_add(timeout);
+        let sending = open && !hopeless;
         let sent = if sending {
             load.send(now, timeline)?
         } else {
             0
         };
-        if stalled {
+        if hopeless {
             load.abandon();
         }
         let at_rest = load.in_flight() == 0;

@@ -61,10 +61,7 @@ impl fmt::Display for RunError {
                     "cannot pin a thread to processor {cpu}: {error}; check --cpus"
                 )
             }
-            RunError::TooBig(SwarmTooBig { swarm, identities }) => write!(
-                f,
-                "swarm {swarm} needs more than {identities} distinct peers (65535 ports per source address); raise --sources or --info-hashes"
-            ),
+            RunError::TooBig(error) => error.fmt(f),
         }
     }
 }
@@ -73,6 +70,7 @@ impl std::error::Error for RunError {}
 
 /// Runs the measurement. `show_progress` draws a bar on standard error.
 pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> {
+    pinnable(&config.cpus)?;
     let mut loads = Vec::new();
     for thread in 0..config.threads {
         loads.push(Prepared::new(config, thread)?);
@@ -93,7 +91,14 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
             .enumerate()
             .zip(&progress)
             .map(|((index, load), progress)| {
-                scope.spawn(move || load.run(config, index, &timeline, progress))
+                let timeline = &timeline;
+                scope.spawn(move || {
+                    let outcome = load.run(config, index, timeline, progress);
+                    if outcome.is_err() {
+                        timeline.give_up();
+                    }
+                    outcome
+                })
             })
             .collect();
         let cpu = watch(config, &timeline, &progress, show_progress, || {
@@ -131,7 +136,7 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
         config.fill.map(|_| config.workload.peers),
     );
     if config.fill.is_none()
-        && let Some(silence) = stats.silence(timeline.end, nanoseconds(config.timeout))
+        && let Some(silence) = stats.silence(timeline.end(), nanoseconds(config.timeout))
     {
         report.invalid.push(format!(
             "no replies for the last {:.2} s of the interval: the tracker stalled or ended",
@@ -161,6 +166,21 @@ fn note_watched(report: &mut Report, config: &RunConfig, cpu: Option<CpuTime>) {
     }
 }
 
+/// Fails early where a thread could not be pinned; tried on one of its own, so
+/// that this one stays free.
+fn pinnable(cpus: &[usize]) -> Result<(), RunError> {
+    let try_all = || {
+        cpus.iter()
+            .try_for_each(|cpu| sys::pin_to_cpu(*cpu).map_err(|error| RunError::Pin(*cpu, error)))
+    };
+    thread::scope(|scope| {
+        scope
+            .spawn(try_all)
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// A thread's load before its thread exists.
 enum Prepared {
     Udp(Vec<connect::Endpoint>),
@@ -176,6 +196,8 @@ impl Prepared {
                     .map(Prepared::Udp)
                     .map_err(RunError::Connect)
             }
+            // A thread more does not change whether the tracker is there.
+            Target::Http { .. } if thread > 0 => Ok(Prepared::Http),
             Target::Http { address, .. } => connect::try_tcp(*address, &config.sources)
                 .map(|()| Prepared::Http)
                 .map_err(RunError::Connect),
@@ -227,7 +249,7 @@ fn watch(
             at_start = cpu();
         }
         let done = finished();
-        if at_end.is_none() && (now >= timeline.end || done) {
+        if at_end.is_none() && (now >= timeline.end() || done) {
             at_end = cpu();
         }
         if let Some(bar) = &bar
@@ -242,7 +264,7 @@ fn watch(
             return Some(at_end?.since(at_start?));
         }
         // Wake for the edges of the interval, so that both readings are on time.
-        let next_edge = [timeline.measure_from, timeline.end]
+        let next_edge = [timeline.measure_from, timeline.end()]
             .into_iter()
             .filter(|edge| *edge > now)
             .min()
@@ -254,7 +276,7 @@ fn watch(
 fn progress_bar(config: &RunConfig, timeline: &Timeline) -> ProgressBar {
     let length = match config.fill {
         Some(_) => config.workload.peers,
-        None => timeline.end / 1_000_000,
+        None => timeline.end() / 1_000_000,
     };
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     if let Ok(style) =

@@ -230,6 +230,16 @@ fn a_fill_outlives_a_restart_of_the_tracker() {
 }
 
 #[test]
+fn a_thread_that_cannot_be_pinned_is_told_before_anything_is_sent() {
+    let tracker = Tracker::udp(Fault::None);
+    let mut config = config(tracker.address, Pace::Rate(1e6));
+    config.cpus = vec![usize::MAX];
+    let error = run(&config, false).unwrap_err();
+    assert!(matches!(error, RunError::Pin(usize::MAX, _)), "{error}");
+    assert_eq!(tracker.announces(), 0);
+}
+
+#[test]
 fn only_accepted_peers_keep_a_fill_going() {
     let config = RunConfig {
         fill: Some(FillShape::OneEach),

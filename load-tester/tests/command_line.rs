@@ -81,6 +81,18 @@ fn what_makes_no_sense_is_refused_and_says_why() {
             "udp://127.0.0.1:1 --fill 9 --fill-shape x",
             "write one-each; or as --skew:",
         ),
+        (
+            "udp://127.0.0.1:1 --fill 100000000000 --info-hashes 1 --threads 2",
+            "--fill 100000000000 is too much: swarm 0 needs more than 524280",
+        ),
+        (
+            "udp://127.0.0.1:1 --threads 1025",
+            "--threads 1025 is more than 1024",
+        ),
+        (
+            "udp://127.0.0.1:1 --peers 18446744073709551615",
+            "is more than 1000000000000",
+        ),
         ("udp://127.0.0.1:1 --skew 0", "a Zipf exponent above 0"),
         (
             "udp://127.0.0.1:1 --window 3 --rate 3",
