@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::arguments::{parse_shape, parse_skew, parse_target, seconds};
 use crate::compare::CompareArgs;
 use crate::config::{Pace, RunConfig, Target};
 use crate::http::MAX_CONNECTIONS;
@@ -510,82 +511,4 @@ pub fn write_info_hashes(path: &Path, seed: u64, swarms: u32) -> io::Result<()> 
         file.write_all(&line)?;
     }
     file.flush()
-}
-
-fn parse_target(text: &str) -> Result<Target, String> {
-    let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-        format!("target {text:?} has no scheme; write udp://{text} or http://{text}/announce")
-    })?;
-    match scheme {
-        "udp" | "http" => {}
-        "https" => {
-            return Err(format!(
-                "target {text:?}: https:// is not measured, because the encryption would be; give the tracker's http:// address"
-            ));
-        }
-        _ => {
-            return Err(format!(
-                "target {text:?}: only udp:// and http:// can be measured"
-            ));
-        }
-    }
-    let (host, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
-    };
-    let default_port = if scheme == "http" { ":80" } else { "" };
-    let with_port = if host.rsplit(']').next().is_some_and(|end| end.contains(':')) {
-        host.to_string()
-    } else {
-        format!("{host}{default_port}")
-    };
-    let address = with_port
-        .to_socket_addrs()
-        .map_err(|error| {
-            format!("target {text:?}: {error}; write HOST:PORT, IPv6 addresses as [::1]:PORT")
-        })?
-        .next()
-        .ok_or_else(|| format!("target {text:?}: the name has no address"))?;
-    if scheme == "udp" {
-        return Ok(Target::Udp(address));
-    }
-    let path = match path {
-        "" | "/" => "/announce",
-        path => path,
-    };
-    Ok(Target::Http {
-        address,
-        host: host.to_string(),
-        path: path.to_string(),
-    })
-}
-
-fn parse_shape(text: &str) -> Result<FillShape, String> {
-    match text {
-        "one-each" => Ok(FillShape::OneEach),
-        skew => parse_skew(skew)
-            .map(FillShape::Drawn)
-            .map_err(|error| format!("write one-each; or as --skew: {error}")),
-    }
-}
-
-fn parse_skew(text: &str) -> Result<Skew, String> {
-    match text {
-        "uniform" => Ok(Skew::Uniform),
-        "cubic" => Ok(Skew::Cubic),
-        number => match number.parse::<f64>() {
-            Ok(exponent) if exponent > 0.0 && exponent <= 10.0 => Ok(Skew::Zipf(exponent)),
-            _ => Err("write uniform, cubic, or a Zipf exponent above 0 and up to 10".into()),
-        },
-    }
-}
-
-fn seconds(name: &str, value: f64, least: f64) -> Result<Duration, String> {
-    if (least..=86_400.0 * 30.0).contains(&value) {
-        Ok(Duration::from_secs_f64(value))
-    } else {
-        Err(format!(
-            "{name} {value} is not between {least} and 2592000 seconds"
-        ))
-    }
 }

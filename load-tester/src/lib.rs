@@ -1,7 +1,7 @@
 //! Measures BitTorrent trackers from outside: UDP and HTTP, closed loop and
 //! fixed rate, memory fills, and several trackers side by side.
 //!
-//! One run, from the outside in: [`cli`] checks the command line into a
+//! One run, from the outside in: [`cli`] checks the command line ([`arguments`] one by one) into a
 //! [`config::RunConfig`]; [`run`] starts one thread per load, [`udp`] or
 //! [`http`], whose loop is in [`drive`]; each takes requests from a [`source`]
 //! ([`workload`] decides which peer and swarm) when its gate allows, and counts
@@ -12,6 +12,7 @@
 //! there cannot hide here. Only [`sys`] holds unsafe code.
 
 pub mod account;
+pub mod arguments;
 pub mod bencode;
 pub mod cli;
 pub mod compare;
