@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::arguments::{parse_shape, parse_skew, parse_target, seconds};
 use crate::compare::CompareArgs;
@@ -157,12 +157,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0.75, help_heading = "Workload")]
     seeders: f64,
     /// Peers wanted; -1 leaves it to the tracker.
-    #[arg(
-        long,
-        default_value_t = 30,
-        allow_negative_numbers = true,
-        help_heading = "Workload"
-    )]
+    #[arg(long, default_value_t = 30, help_heading = "Workload")]
     numwant: i32,
     /// Fraction of the announces with the event `started`.
     #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
@@ -206,7 +201,13 @@ pub struct RunArgs {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // So that the checks say what is wrong with a negative number; clap would
+    // take it for an option and suggest `-- -5`.
+    let command = Cli::command().mut_args(|arg| {
+        let takes_number = arg.get_long().is_some() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_number)
+    });
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     match cli.command {
         None => run_once(&cli.run),
         Some(Command::Compare(args)) => compare::main(&args),
@@ -216,32 +217,38 @@ pub fn main() -> ExitCode {
 }
 
 fn run_once(args: &RunArgs) -> ExitCode {
-    if let Some(path) = &args.write_info_hashes {
-        if let Err(error) = write_info_hashes(path, args.seed, args.info_hashes) {
-            eprintln!("error: cannot write {}: {error}", path.display());
-            return ExitCode::from(1);
-        }
-        if args.target.is_none() {
-            return ExitCode::SUCCESS;
-        }
-    }
-    let config = match args.check() {
+    // Before the file is written, so that mistakes leave it alone.
+    let checked = match (&args.write_info_hashes, &args.target) {
+        (Some(_), None) => at_least_one("--info-hashes", args.info_hashes.into()).map(|()| None),
+        _ => args.check().map(Some),
+    };
+    let config = match checked {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::from(2);
         }
     };
+    if let Some(path) = &args.write_info_hashes
+        && let Err(error) = write_info_hashes(path, args.seed, args.info_hashes)
+    {
+        eprintln!("error: cannot write {}: {error}", path.display());
+        return ExitCode::from(1);
+    }
+    let Some(config) = config else {
+        return ExitCode::SUCCESS;
+    };
     let show_progress = !args.quiet && io::stderr().is_terminal();
     match run::run(&config, show_progress) {
         Ok(report) => {
-            if args.json {
-                println!(
-                    "{}",
-                    serde_json::to_string_pretty(&report).unwrap_or_default()
-                );
+            let text = if args.json {
+                serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
             } else {
-                print!("{}", report.to_text());
+                report.to_text()
+            };
+            if let Err(error) = print(&text) {
+                eprintln!("error: cannot print the report: {error}");
+                return ExitCode::from(1);
             }
             ExitCode::from(if report.is_valid() { 0 } else { 3 })
         }
@@ -249,6 +256,15 @@ fn run_once(args: &RunArgs) -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(1)
         }
+    }
+}
+
+/// Prints on standard output. A reader that went away has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 
@@ -296,10 +312,6 @@ impl RunArgs {
             }
             sources.truncate(connections.max(1));
         }
-        let at_least_one = |name: &str, value: u64| match value {
-            0 => Err(format!("{name} must be at least 1")),
-            _ => Ok(()),
-        };
         at_least_one("--threads", self.threads as u64)?;
         at_least_one("--window", window as u64)?;
         at_least_one("--connections", connections as u64)?;
@@ -352,7 +364,7 @@ impl RunArgs {
             Some(rate) if rate > 0.0 && rate <= 1e9 => Pace::Rate(rate),
             Some(rate) => {
                 return Err(format!(
-                    "--rate {rate} is not between 0 and 10^9 requests per second"
+                    "--rate {rate} is not above 0 and at most 10^9 requests per second"
                 ));
             }
         };
@@ -446,7 +458,7 @@ impl RunArgs {
         let weights = [self.connects, self.announces, self.scrapes];
         if weights.iter().any(|w| !(0.0..=1e9).contains(w)) || weights.iter().sum::<f64>() <= 0.0 {
             return Err(
-                "--connects, --announces and --scrapes must not be negative, nor all 0".into(),
+                "--connects, --announces and --scrapes must be finite, not negative and at most 10^9, and not all 0".into(),
             );
         }
         Ok(Workload {
@@ -495,6 +507,13 @@ impl RunArgs {
             }
             _ => Ok(vec![None]),
         }
+    }
+}
+
+fn at_least_one(name: &str, value: u64) -> Result<(), String> {
+    match value {
+        0 => Err(format!("{name} must be at least 1")),
+        _ => Ok(()),
     }
 }
 
