@@ -25,6 +25,9 @@ const CONNECTION_ID_LIFETIME: u64 = 60_000_000_000;
 /// At most one renewal per socket in this time after error replies.
 const RENEWAL_PAUSE: u64 = 1_000_000_000;
 
+/// No datagram is longer, in bytes.
+const LONGEST_DATAGRAM: usize = 65535;
+
 /// Windows from which on it pays to gather.
 const GATHERING_WINDOW: usize = 32;
 
@@ -72,8 +75,6 @@ impl<'a> UdpLoad<'a> {
                 (rate / config.threads as f64 * timeout * 1.25) as usize + 1024
             }
         };
-        let longest =
-            20 + usize::try_from(config.numwant).unwrap_or(200) * if ipv6 { 18 } else { 6 };
         UdpLoad {
             sockets: endpoints
                 .into_iter()
@@ -83,7 +84,7 @@ impl<'a> UdpLoad<'a> {
             account: Account::new(config, thread),
             sender: Sender::new(config.segmentation),
             // One byte more, so that a reply that is too long shows.
-            receiver: Receiver::new((longest + 1).next_multiple_of(64).max(1024)),
+            receiver: Receiver::new((longest_reply(config.numwant, ipv6) + 1).next_multiple_of(64)),
             ipv6,
             timeout: nanoseconds(config.timeout),
             gathers: matches!(config.pace, Pace::Window(window) if window >= GATHERING_WINDOW),
@@ -217,6 +218,12 @@ impl UdpLoad<'_> {
                     state.renew_at = now;
                 }
                 return self.account.refused_id(&entry, message, now);
+            }
+            (Kind::Scrape, Some(Reply::Scrape { hashes })) => {
+                Verdict::Bad(match hashes < self.config.scrape_hashes {
+                    true => "(fewer swarms than asked for)",
+                    false => "(more swarms than asked for)",
+                })
             }
             (_, Some(Reply::Error { message })) => {
                 state.renew_at = state.renew_at.min(now + RENEWAL_PAUSE);
@@ -397,6 +404,15 @@ impl Socket {
         self.connects_queued = 0;
         self.announces_queued = 0;
         self.scrapes_queued = 0;
+    }
+}
+
+/// Length of the longest reply in bytes; what it may be is the tracker's choice
+/// where `numwant` leaves the number of peers to it.
+fn longest_reply(numwant: i32, ipv6: bool) -> usize {
+    match usize::try_from(numwant) {
+        Ok(peers @ 1..) => (20 + peers * if ipv6 { 18 } else { 6 }).clamp(1024, LONGEST_DATAGRAM),
+        _ => LONGEST_DATAGRAM,
     }
 }
 

@@ -191,6 +191,29 @@ fn malformed_replies_are_counted_as_invalid() {
 }
 
 #[test]
+fn a_scrape_reply_of_too_few_swarms_is_called_that() {
+    let tracker = Tracker::udp(Fault::FewSwarms);
+    let mut config = config(tracker.address, Pace::Window(8));
+    config.workload.scrapes = 1.0;
+    config.workload.announces = 0.0;
+    config.scrape_hashes = 3;
+    let report = checked(&config);
+    let said = "(fewer swarms than asked for)".to_string();
+    assert_eq!(report.texts, [(said, report.bad_replies)]);
+    assert!(report.bad_replies > 0, "{report:?}");
+}
+
+#[test]
+fn a_tracker_that_may_choose_may_send_many_peers() {
+    let tracker = Tracker::udp(Fault::ThousandPeers);
+    let mut config = config(tracker.address, Pace::Window(8));
+    config.numwant = -1;
+    let report = checked(&config);
+    assert!(report.is_valid(), "{report:?}");
+    assert_eq!(report.peers_per_reply, 1000.0);
+}
+
+#[test]
 fn refused_peers_of_a_fill_are_given_up() {
     let tracker = Tracker::udp(Fault::Error);
     let config = RunConfig {

@@ -90,6 +90,10 @@ pub enum Fault {
     Malformed,
     WrongAction,
     TooManyPeers,
+    /// Announces are answered with a thousand peers.
+    ThousandPeers,
+    /// Scrapes are answered with one swarm.
+    FewSwarms,
     /// Announces are answered until the twentieth, and then no more.
     Die,
     /// After a hundred requests, connection ids given before are refused.
@@ -233,6 +237,9 @@ fn udp_reply(request: &[u8], from: SocketAddr, fault: Fault, connection_id: &[u8
         *connection_id,
         "the connection id must come back"
     );
+    if action == 2 && fault == Fault::FewSwarms {
+        return [&[0, 0, 0, 2], &id[..], &[0; 12]].concat();
+    }
     if action == 2 {
         return [
             &[0, 0, 0, 2],
@@ -251,6 +258,7 @@ fn udp_reply(request: &[u8], from: SocketAddr, fault: Fault, connection_id: &[u8
         Fault::Error => [&[0, 0, 0, 3], &id[..], b"not today"].concat(),
         Fault::Malformed => [&[0, 0, 0, 1], &id[..], &body[..15]].concat(),
         Fault::WrongAction => [&[0, 0, 0, 2], &id[..], &body[..]].concat(),
+        Fault::ThousandPeers => [&[0, 0, 0, 1], &id[..], &vec![7; 12 + 1000 * peer]].concat(),
         Fault::TooManyPeers => [&[0, 0, 0, 1], &id[..], &vec![7; 12 + 6 * peer]].concat(),
         _ => [&[0, 0, 0, 1], &id[..], &body].concat(),
     }
