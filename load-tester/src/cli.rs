@@ -138,9 +138,9 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 2_000_000, help_heading = "Workload")]
     peers: u64,
     /// How peers spread over swarms: uniform, cubic (index = u^3 * swarms), or
-    /// a Zipf exponent such as 1.0.
-    #[arg(long, default_value = "cubic", value_parser = parse_skew, help_heading = "Workload")]
-    skew: Skew,
+    /// a Zipf exponent such as 1.0 (default cubic; see --fill-shape for fills).
+    #[arg(long, value_parser = parse_skew, help_heading = "Workload")]
+    skew: Option<Skew>,
     /// Relative weight of connects (UDP).
     #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
     connects: f64,
@@ -173,11 +173,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "Fill")]
     fill: Option<u64>,
     /// How a fill spreads its peers over --info-hashes swarms: one-each (by
-    /// turns), or as --skew says it.
-    #[arg(long, default_value = "uniform", value_parser = parse_shape, help_heading = "Fill")]
-    fill_shape: FillShape,
-    /// Announce the peers that a fill of --peers peers with --skew put in
-    /// before (same seed, sources and info hashes) instead of others.
+    /// turns), or what --skew takes (default: --skew if given, else uniform).
+    #[arg(long, value_parser = parse_shape, requires = "fill", help_heading = "Fill")]
+    fill_shape: Option<FillShape>,
+    /// Announce the peers that a fill put in before instead of others. Give
+    /// --peers the N of --fill, --skew the shape of the fill (uniform for
+    /// one-each and where neither --skew nor --fill-shape was given), and the
+    /// same --seed, --sources and --info-hashes.
     #[arg(long, conflicts_with = "fill", help_heading = "Fill")]
     reannounce: bool,
     /// Write the info hashes, one of 40 hex digits per line, and exit unless a
@@ -369,7 +371,7 @@ impl RunArgs {
             }
         };
         let workload = self.workload(sources.len() as u16)?;
-        if let Some(shape) = self.fill.map(|_| self.fill_shape) {
+        if let Some(shape) = self.shape() {
             FillPlan::check_room(&workload, shape)
                 .map_err(|error| format!("--fill {} is too much: {error}", workload.peers))?;
         }
@@ -380,7 +382,7 @@ impl RunArgs {
             pace,
             workload,
             sources,
-            fill: self.fill.map(|_| self.fill_shape),
+            fill: self.shape(),
             numwant: self.numwant,
             scrape_hashes: self.scrape_hashes,
             warm_up: seconds("--warm-up", self.warm_up, 0.0)?,
@@ -393,6 +395,13 @@ impl RunArgs {
             rss_of: self.rss_of,
             max_loss: self.max_loss / 100.0,
         })
+    }
+
+    /// The shape of the fill, if it is one. One with the skew of the traffic to
+    /// come is what --reannounce needs.
+    fn shape(&self) -> Option<FillShape> {
+        let of_skew = FillShape::Drawn(self.skew.unwrap_or(Skew::Uniform));
+        self.fill.map(|_| self.fill_shape.unwrap_or(of_skew))
     }
 
     /// Refuses arguments that would have no effect on this target or in a fill.
@@ -465,7 +474,7 @@ impl RunArgs {
             seed: self.seed,
             swarms: self.info_hashes,
             peers: self.fill.unwrap_or(self.peers),
-            skew: self.skew,
+            skew: self.skew.unwrap_or(Skew::Cubic),
             sources,
             connects: self.connects,
             announces: self.announces,
@@ -530,4 +539,28 @@ pub fn write_info_hashes(path: &Path, seed: u64, swarms: u32) -> io::Result<()> 
         file.write_all(&line)?;
     }
     file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fill_has_the_shape_of_the_skew_unless_told_otherwise() {
+        for (arguments, expected) in [
+            ("--fill 9", FillShape::Drawn(Skew::Uniform)),
+            ("--fill 9 --skew cubic", FillShape::Drawn(Skew::Cubic)),
+            (
+                "--fill 9 --skew 1 --fill-shape one-each",
+                FillShape::OneEach,
+            ),
+        ] {
+            let words = "x udp://127.0.0.1:1 ".to_string() + arguments;
+            let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+            assert_eq!(cli.run.check().unwrap().fill, Some(expected), "{arguments}");
+        }
+        let cli = Cli::try_parse_from(["x", "udp://127.0.0.1:1"]).unwrap();
+        let config = cli.run.check().unwrap();
+        assert_eq!((config.fill, config.workload.skew), (None, Skew::Cubic));
+    }
 }

@@ -93,6 +93,10 @@ fn what_makes_no_sense_is_refused_and_says_why() {
             "udp://127.0.0.1:1 --peers 18446744073709551615",
             "is more than 1000000000000",
         ),
+        (
+            "udp://127.0.0.1:1 --fill-shape one-each",
+            "required arguments were not provided",
+        ),
         ("udp://127.0.0.1:1 --skew 0", "a Zipf exponent above 0"),
         (
             "udp://127.0.0.1:1 --window 3 --rate 3",
