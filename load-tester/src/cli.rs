@@ -16,7 +16,7 @@ use crate::http::MAX_CONNECTIONS;
 use crate::packet::MAX_SCRAPE_HASHES;
 use crate::skew::Skew;
 use crate::workload::{FillPlan, FillShape, Workload, info_hash};
-use crate::{compare, echo, run};
+use crate::{compare, echo, run, sys};
 
 /// Source addresses used on loopback unless told otherwise: flows spread over
 /// the workers of a tracker, and runs of packets stay long.
@@ -42,7 +42,7 @@ const MAX_PEERS: u64 = 1_000_000_000_000;
 )]
 #[command(
     after_help = "Exit codes: 0 valid run, 1 could not run, 2 bad arguments, 3 invalid run \
-    (no replies, more failures than --max-loss, wrong transaction ids)."
+    (no replies, more failures than --max-loss, wrong transaction ids), 130 interrupted."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -240,6 +240,7 @@ fn run_once(args: &RunArgs) -> ExitCode {
     let Some(config) = config else {
         return ExitCode::SUCCESS;
     };
+    sys::catch_interrupt();
     let show_progress = !args.quiet && io::stderr().is_terminal();
     match run::run(&config, show_progress) {
         Ok(report) => {
@@ -252,7 +253,11 @@ fn run_once(args: &RunArgs) -> ExitCode {
                 eprintln!("error: cannot print the report: {error}");
                 return ExitCode::from(1);
             }
-            ExitCode::from(if report.is_valid() { 0 } else { 3 })
+            ExitCode::from(match report.is_valid() {
+                true => 0,
+                false if report.interrupted => 130,
+                false => 3,
+            })
         }
         Err(error) => {
             eprintln!("error: {error}");

@@ -57,7 +57,6 @@ pub fn drive(
     progress: &Progress,
 ) -> Result<(Stats, u64), SwarmTooBig> {
     let timeout = nanoseconds(timeout);
-    load.account().end_at(timeline.end());
     let mut publish_at = 0;
     let mut turn_began = 0;
     loop {
@@ -66,6 +65,8 @@ pub fn drive(
         let now = timeline.now();
         load.expire(now);
         let account = load.account();
+        // It moves where the run is interrupted.
+        account.end_at(timeline.end());
         let hopeless = account.has_stalled(now) || timeline.is_given_up();
         let end = timeline.end();
         let open = account.gate.is_open(now, end) && now < end.saturating_add(timeout);

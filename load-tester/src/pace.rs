@@ -35,6 +35,12 @@ impl Timeline {
         self.end.load(Ordering::Relaxed)
     }
 
+    /// Ends sending at `now`, if it has not ended before; what is in flight is
+    /// waited for as ever.
+    pub fn stop(&self, now: u64) {
+        self.end.fetch_min(now.max(1), Ordering::Relaxed);
+    }
+
     /// Ends the run of all threads at once, for nothing comes of it any more.
     pub fn give_up(&self) {
         self.end.store(0, Ordering::Relaxed);

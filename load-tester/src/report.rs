@@ -68,6 +68,8 @@ pub struct Report {
     pub cpu: Option<CpuUse>,
     /// Resident memory of the watched process at the end, if one was.
     pub resident_bytes: Option<u64>,
+    /// Ended by the user before its time.
+    pub interrupted: bool,
     /// Why the run is invalid; empty for a valid one.
     pub invalid: Vec<String>,
 }
@@ -165,6 +167,7 @@ impl Report {
             texts: stats.texts.listed(),
             cpu: None,
             resident_bytes: None,
+            interrupted: false,
             invalid: Vec::new(),
         };
         report.invalid = report.faults(max_loss, stats.stalled);

@@ -122,16 +122,23 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
         stats.merge(&of_thread);
         ended = ended.max(ended_at);
     }
-    let seconds = match config.fill {
-        Some(_) => ended as f64 / 1e9,
-        None => config.duration.as_secs_f64(),
+    let mut report = summarise(config, &stats, &timeline, ended);
+    note_watched(&mut report, config, cpu);
+    Ok(report)
+}
+
+/// The report of a run whose last thread ended at `ended`.
+fn summarise(config: &RunConfig, stats: &Stats, timeline: &Timeline, ended: u64) -> Report {
+    let measured = match config.fill {
+        Some(_) => ended,
+        None => timeline.end().saturating_sub(timeline.measure_from),
     };
     let mut report = Report::new(
         describe_target(config),
         describe_mode(config),
-        seconds,
+        measured as f64 / 1e9,
         config.threads,
-        &stats,
+        stats,
         config.max_loss,
         config.fill.map(|_| config.workload.peers),
     );
@@ -143,8 +150,11 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
             silence as f64 / 1e9
         ));
     }
-    note_watched(&mut report, config, cpu);
-    Ok(report)
+    if sys::interrupted() {
+        report.interrupted = true;
+        report.invalid.push("interrupted".into());
+    }
+    report
 }
 
 /// Notes what the watched processes used; one that is gone is a fault.
@@ -245,6 +255,9 @@ fn watch(
     let mut shown = (0, 0);
     loop {
         let now = timeline.now();
+        if sys::interrupted() {
+            timeline.stop(now);
+        }
         if at_start.is_none() && now >= timeline.measure_from {
             at_start = cpu();
         }

@@ -231,6 +231,29 @@ fn a_report_that_cannot_be_printed_is_no_panic() {
 }
 
 #[test]
+fn an_interrupted_run_still_reports_and_says_so() {
+    let tracker = Tracker::udp(Fault::None);
+    let child = Command::new(env!("CARGO_BIN_EXE_karuta-load-tester"))
+        .arg(format!("udp://{}", tracker.address))
+        .args(["--warm-up=0", "--duration=1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while tracker.announces() < 100 {
+        std::thread::yield_now();
+    }
+    karuta_load_tester::sys::signal(child.id(), 2).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("INVALID") && said.contains("interrupted"),
+        "{said}"
+    );
+    assert!(!said.contains("measured for 1000"), "{said}");
+}
+
+#[test]
 fn the_info_hashes_that_are_written_are_those_that_are_sent() {
     let path = std::env::temp_dir().join(format!("karuta-hashes-{}", std::process::id()));
     let tracker = Tracker::udp(Fault::None);
