@@ -319,51 +319,12 @@ impl RunArgs {
             }
             sources.truncate(connections.max(1));
         }
-        at_least_one("--threads", self.threads as u64)?;
-        at_least_one("--window", window as u64)?;
-        at_least_one("--connections", connections as u64)?;
-        at_least_one("--info-hashes", u64::from(self.info_hashes))?;
-        at_least_one("--fill", self.fill.unwrap_or(1))?;
-        if self.threads > MAX_THREADS {
-            return Err(format!(
-                "--threads {} is more than {MAX_THREADS}",
-                self.threads
-            ));
-        }
-        if self.peers > MAX_PEERS {
-            return Err(format!("--peers {} is more than {MAX_PEERS}", self.peers));
-        }
-        if window > 1 << 20 {
-            return Err(format!("--window {window} is more than 1048576"));
-        }
+        self.check_numbers(window, connections)?;
         if self.fill.is_none() && self.peers < sources.len() as u64 {
             return Err(format!(
                 "--peers {} is less than one per source address ({})",
                 self.peers,
                 sources.len()
-            ));
-        }
-        if !(-1..=10_000).contains(&self.numwant) {
-            return Err(format!(
-                "--numwant {} is not between -1 and 10000",
-                self.numwant
-            ));
-        }
-        if !(1..=60_000).contains(&self.timeout) {
-            return Err(format!(
-                "--timeout {} is not between 1 and 60000 milliseconds",
-                self.timeout
-            ));
-        }
-        if !(1..=MAX_SCRAPE_HASHES).contains(&self.scrape_hashes) {
-            return Err(format!(
-                "--scrape-hashes {} is not between 1 and {MAX_SCRAPE_HASHES}",
-                self.scrape_hashes
-            ));
-        }
-        if connections > MAX_CONNECTIONS {
-            return Err(format!(
-                "--connections {connections} is more than {MAX_CONNECTIONS}"
             ));
         }
         let pace = match self.rate {
@@ -400,6 +361,51 @@ impl RunArgs {
             rss_of: self.rss_of,
             max_loss: self.max_loss / 100.0,
         })
+    }
+
+    /// Refuses numbers outside of their limits.
+    fn check_numbers(&self, window: usize, connections: usize) -> Result<(), String> {
+        at_least_one("--threads", self.threads as u64)?;
+        at_least_one("--window", window as u64)?;
+        at_least_one("--connections", connections as u64)?;
+        at_least_one("--info-hashes", u64::from(self.info_hashes))?;
+        at_least_one("--fill", self.fill.unwrap_or(1))?;
+        if self.threads > MAX_THREADS {
+            return Err(format!(
+                "--threads {} is more than {MAX_THREADS}",
+                self.threads
+            ));
+        }
+        if self.peers > MAX_PEERS {
+            return Err(format!("--peers {} is more than {MAX_PEERS}", self.peers));
+        }
+        if window > 1 << 20 {
+            return Err(format!("--window {window} is more than 1048576"));
+        }
+        if !(-1..=10_000).contains(&self.numwant) {
+            return Err(format!(
+                "--numwant {} is not between -1 and 10000",
+                self.numwant
+            ));
+        }
+        if !(1..=60_000).contains(&self.timeout) {
+            return Err(format!(
+                "--timeout {} is not between 1 and 60000 milliseconds",
+                self.timeout
+            ));
+        }
+        if !(1..=MAX_SCRAPE_HASHES).contains(&self.scrape_hashes) {
+            return Err(format!(
+                "--scrape-hashes {} is not between 1 and {MAX_SCRAPE_HASHES}",
+                self.scrape_hashes
+            ));
+        }
+        if connections > MAX_CONNECTIONS {
+            return Err(format!(
+                "--connections {connections} is more than {MAX_CONNECTIONS}"
+            ));
+        }
+        Ok(())
     }
 
     /// The shape of the fill, if it is one. One with the skew of the traffic to

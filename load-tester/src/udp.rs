@@ -5,6 +5,7 @@
 //!
 //! Invariant: between two turns, everything queued has been sent.
 
+use std::cmp::Ordering;
 use std::io;
 use std::net::UdpSocket;
 
@@ -174,16 +175,13 @@ impl UdpLoad<'_> {
         };
         let entry = match self.in_flight.answer(id, socket as u16) {
             Ok(entry) => entry,
-            Err(Stray::Late) => {
-                self.account.stats.late += 1;
-                return;
-            }
-            Err(Stray::Duplicate) => {
-                self.account.stats.duplicates += 1;
-                return;
-            }
-            Err(Stray::Unknown) => {
-                self.account.stats.unknown_ids += 1;
+            Err(stray) => {
+                let stats = &mut self.account.stats;
+                *match stray {
+                    Stray::Late => &mut stats.late,
+                    Stray::Duplicate => &mut stats.duplicates,
+                    Stray::Unknown => &mut stats.unknown_ids,
+                } += 1;
                 return;
             }
         };
@@ -203,10 +201,8 @@ impl UdpLoad<'_> {
             (Kind::Announce, Some(Reply::Announce { peers })) => {
                 Verdict::of_peers(peers, self.config.numwant)
             }
-            (Kind::Scrape, Some(Reply::Scrape { hashes }))
-                if hashes == self.config.scrape_hashes =>
-            {
-                Verdict::Good { peers: 0 }
+            (Kind::Scrape, Some(Reply::Scrape { hashes })) => {
+                of_swarms(hashes, self.config.scrape_hashes)
             }
             (Kind::Announce, Some(Reply::Error { message }))
                 if self.account.source.is_fill() && is_about_connection_id(message) =>
@@ -218,12 +214,6 @@ impl UdpLoad<'_> {
                     state.renew_at = now;
                 }
                 return self.account.refused_id(&entry, message, now);
-            }
-            (Kind::Scrape, Some(Reply::Scrape { hashes })) => {
-                Verdict::Bad(match hashes < self.config.scrape_hashes {
-                    true => "(fewer swarms than asked for)",
-                    false => "(more swarms than asked for)",
-                })
             }
             (_, Some(Reply::Error { message })) => {
                 state.renew_at = state.renew_at.min(now + RENEWAL_PAUSE);
@@ -404,6 +394,15 @@ impl Socket {
         self.connects_queued = 0;
         self.announces_queued = 0;
         self.scrapes_queued = 0;
+    }
+}
+
+/// Of a scrape reply.
+fn of_swarms(given: usize, asked: usize) -> Verdict<'static> {
+    match given.cmp(&asked) {
+        Ordering::Less => Verdict::Bad("(fewer swarms than asked for)"),
+        Ordering::Equal => Verdict::Good { peers: 0 },
+        Ordering::Greater => Verdict::Bad("(more swarms than asked for)"),
     }
 }
 
