@@ -19,8 +19,10 @@ pub struct Account {
     pub gate: Gate,
     /// What was counted.
     pub stats: Stats,
-    /// When the last reply of any kind came, in nanoseconds since the start.
-    pub last_reply: u64,
+    /// When an announce was last accepted, in nanoseconds since the start.
+    last_accepted: u64,
+    /// When sending ends, in nanoseconds since the start.
+    end: u64,
     /// Of the whole run: replies, lost requests, errors.
     totals: [u64; 3],
 }
@@ -57,9 +59,16 @@ impl Account {
             source: Source::new(config, thread),
             gate: Gate::new(config, thread),
             stats: Stats::new(),
-            last_reply: 0,
+            last_accepted: 0,
+            end: u64::MAX,
             totals: [0; 3],
         }
+    }
+
+    /// Sending ends at `end`.
+    pub fn end_at(&mut self, end: u64) {
+        self.end = end;
+        self.gate.end_at(end);
     }
 
     /// A request leaves.
@@ -67,11 +76,13 @@ impl Account {
         if entry.measured {
             self.stats.sent[entry.request.kind as usize] += 1;
         }
+        if entry.attempts > 0 {
+            self.stats.retransmitted += 1;
+        }
     }
 
-    /// A reply of so many bytes arrived, to whatever request.
+    /// A reply of so many bytes to a request arrived; strays do not count.
     pub fn arrived(&mut self, bytes: usize, now: u64, timeline: &Timeline) {
-        self.last_reply = now;
         if timeline.measures(now) {
             self.stats.replies_in_interval += 1;
             self.stats.reply_bytes += bytes as u64;
@@ -80,7 +91,25 @@ impl Account {
 
     /// A request got a reply.
     pub fn answered(&mut self, entry: &Entry, verdict: &Verdict<'_>, now: u64) {
+        self.count(entry, verdict, now);
+        if !matches!(verdict, Verdict::Good { .. }) {
+            self.take_back(entry, true);
+        }
+    }
+
+    /// An announce of a fill was refused for its connection id, which says
+    /// nothing of its peer.
+    pub fn refused_id(&mut self, entry: &Entry, reason: &[u8], now: u64) {
+        self.count(entry, &Verdict::Failure(reason), now);
+        self.source.put_back(entry.request, entry.attempts);
+    }
+
+    fn count(&mut self, entry: &Entry, verdict: &Verdict<'_>, now: u64) {
         self.totals[0] += 1;
+        if now < self.end {
+            self.stats.last_answer = now;
+            self.stats.lost_since_answer = 0;
+        }
         if entry.measured {
             match verdict {
                 Verdict::Good { peers } => {
@@ -100,22 +129,26 @@ impl Account {
         }
         if !matches!(verdict, Verdict::Good { .. }) {
             self.totals[2] += 1;
-            self.take_back(entry, true);
+        } else if entry.request.kind == Kind::Announce {
+            self.last_accepted = now;
         }
     }
 
     /// A request was given up.
     pub fn lost(&mut self, entry: &Entry) {
         self.totals[1] += 1;
+        self.stats.lost_since_answer += 1;
         if entry.measured {
             self.stats.lost += 1;
         }
         self.take_back(entry, false);
     }
 
-    /// Whether this is a fill that has had no reply for too long.
+    /// Whether this is a fill of which nothing was accepted for too long,
+    /// whatever else the server says meanwhile.
     pub fn has_stalled(&mut self, now: u64) -> bool {
-        let stalled = self.source.is_fill() && now.saturating_sub(self.last_reply) > FILL_PATIENCE;
+        let stalled =
+            self.source.is_fill() && now.saturating_sub(self.last_accepted) > FILL_PATIENCE;
         self.stats.stalled |= stalled;
         stalled
     }
@@ -131,9 +164,7 @@ impl Account {
         if entry.request.kind != Kind::Announce || !self.source.is_fill() {
             return;
         }
-        if self.source.failed(entry.request, entry.attempts, refused) {
-            self.stats.retransmitted += 1;
-        } else {
+        if !self.source.failed(entry.request, entry.attempts, refused) {
             self.stats.rejected += 1;
         }
     }

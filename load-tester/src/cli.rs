@@ -2,20 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::arguments::{parse_shape, parse_skew, parse_target, seconds};
 use crate::compare::CompareArgs;
 use crate::config::{Pace, RunConfig, Target};
 use crate::http::MAX_CONNECTIONS;
 use crate::packet::MAX_SCRAPE_HASHES;
 use crate::skew::Skew;
-use crate::workload::{FillShape, Workload, info_hash};
-use crate::{compare, echo, run};
+use crate::workload::{FillPlan, FillShape, Workload, info_hash};
+use crate::{compare, echo, run, sys};
 
 /// Source addresses used on loopback unless told otherwise: flows spread over
 /// the workers of a tracker, and runs of packets stay long.
@@ -24,6 +25,12 @@ const LOOPBACK_SOURCES: u16 = 8;
 /// Requests in flight, and connections, unless told otherwise.
 const WINDOW: usize = 128;
 const CONNECTIONS: usize = 64;
+
+/// Most sending threads; more than any host has processors to spare for.
+const MAX_THREADS: usize = 1024;
+
+/// Most peers of traffic that is drawn: more than there are addresses.
+const MAX_PEERS: u64 = 1_000_000_000_000;
 
 /// Measures a BitTorrent tracker.
 #[derive(Debug, Parser)]
@@ -35,7 +42,7 @@ const CONNECTIONS: usize = 64;
 )]
 #[command(
     after_help = "Exit codes: 0 valid run, 1 could not run, 2 bad arguments, 3 invalid run \
-    (no replies, more failures than --max-loss, wrong transaction ids)."
+    (no replies, more failures than --max-loss, wrong transaction ids), 130 interrupted."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -131,9 +138,9 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 2_000_000, help_heading = "Workload")]
     peers: u64,
     /// How peers spread over swarms: uniform, cubic (index = u^3 * swarms), or
-    /// a Zipf exponent such as 1.0.
-    #[arg(long, default_value = "cubic", value_parser = parse_skew, help_heading = "Workload")]
-    skew: Skew,
+    /// a Zipf exponent such as 1.0 (default cubic; see --fill-shape for fills).
+    #[arg(long, value_parser = parse_skew, help_heading = "Workload")]
+    skew: Option<Skew>,
     /// Relative weight of connects (UDP).
     #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
     connects: f64,
@@ -150,12 +157,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0.75, help_heading = "Workload")]
     seeders: f64,
     /// Peers wanted; -1 leaves it to the tracker.
-    #[arg(
-        long,
-        default_value_t = 30,
-        allow_negative_numbers = true,
-        help_heading = "Workload"
-    )]
+    #[arg(long, default_value_t = 30, help_heading = "Workload")]
     numwant: i32,
     /// Fraction of the announces with the event `started`.
     #[arg(long, default_value_t = 0.0, help_heading = "Workload")]
@@ -171,11 +173,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "Fill")]
     fill: Option<u64>,
     /// How a fill spreads its peers over --info-hashes swarms: one-each (by
-    /// turns), or as --skew says it.
-    #[arg(long, default_value = "uniform", value_parser = parse_shape, help_heading = "Fill")]
-    fill_shape: FillShape,
-    /// Announce the peers that a fill of --peers peers with --skew put in
-    /// before (same seed, sources and info hashes) instead of others.
+    /// turns), or what --skew takes (default: --skew if given, else uniform).
+    #[arg(long, value_parser = parse_shape, requires = "fill", help_heading = "Fill")]
+    fill_shape: Option<FillShape>,
+    /// Announce the peers that a fill put in before instead of others. Give
+    /// --peers the N of --fill, --skew the shape of the fill (uniform for
+    /// one-each and where neither --skew nor --fill-shape was given), and the
+    /// same --seed, --sources and --info-hashes.
     #[arg(long, conflicts_with = "fill", help_heading = "Fill")]
     reannounce: bool,
     /// Write the info hashes, one of 40 hex digits per line, and exit unless a
@@ -199,7 +203,13 @@ pub struct RunArgs {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // So that the checks say what is wrong with a negative number; clap would
+    // take it for an option and suggest `-- -5`.
+    let command = Cli::command().mut_args(|arg| {
+        let takes_number = arg.get_long().is_some() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_number)
+    });
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     match cli.command {
         None => run_once(&cli.run),
         Some(Command::Compare(args)) => compare::main(&args),
@@ -209,39 +219,59 @@ pub fn main() -> ExitCode {
 }
 
 fn run_once(args: &RunArgs) -> ExitCode {
-    if let Some(path) = &args.write_info_hashes {
-        if let Err(error) = write_info_hashes(path, args.seed, args.info_hashes) {
-            eprintln!("error: cannot write {}: {error}", path.display());
-            return ExitCode::from(1);
-        }
-        if args.target.is_none() {
-            return ExitCode::SUCCESS;
-        }
-    }
-    let config = match args.check() {
+    // Before the file is written, so that mistakes leave it alone.
+    let checked = match (&args.write_info_hashes, &args.target) {
+        (Some(_), None) => at_least_one("--info-hashes", args.info_hashes.into()).map(|()| None),
+        _ => args.check().map(Some),
+    };
+    let config = match checked {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::from(2);
         }
     };
+    if let Some(path) = &args.write_info_hashes
+        && let Err(error) = write_info_hashes(path, args.seed, args.info_hashes)
+    {
+        eprintln!("error: cannot write {}: {error}", path.display());
+        return ExitCode::from(1);
+    }
+    let Some(config) = config else {
+        return ExitCode::SUCCESS;
+    };
+    sys::catch_interrupt();
     let show_progress = !args.quiet && io::stderr().is_terminal();
     match run::run(&config, show_progress) {
         Ok(report) => {
-            if args.json {
-                println!(
-                    "{}",
-                    serde_json::to_string_pretty(&report).unwrap_or_default()
-                );
+            let text = if args.json {
+                serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
             } else {
-                print!("{}", report.to_text());
+                report.to_text()
+            };
+            if let Err(error) = print(&text) {
+                eprintln!("error: cannot print the report: {error}");
+                return ExitCode::from(1);
             }
-            ExitCode::from(if report.is_valid() { 0 } else { 3 })
+            ExitCode::from(match report.is_valid() {
+                true => 0,
+                false if report.interrupted => 130,
+                false => 3,
+            })
         }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(1)
         }
+    }
+}
+
+/// Prints on standard output. A reader that went away has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 
@@ -289,24 +319,68 @@ impl RunArgs {
             }
             sources.truncate(connections.max(1));
         }
-        let at_least_one = |name: &str, value: u64| match value {
-            0 => Err(format!("{name} must be at least 1")),
-            _ => Ok(()),
-        };
-        at_least_one("--threads", self.threads as u64)?;
-        at_least_one("--window", window as u64)?;
-        at_least_one("--connections", connections as u64)?;
-        at_least_one("--info-hashes", u64::from(self.info_hashes))?;
-        at_least_one("--fill", self.fill.unwrap_or(1))?;
-        if window > 1 << 20 {
-            return Err(format!("--window {window} is more than 1048576"));
-        }
+        self.check_numbers(window, connections)?;
         if self.fill.is_none() && self.peers < sources.len() as u64 {
             return Err(format!(
                 "--peers {} is less than one per source address ({})",
                 self.peers,
                 sources.len()
             ));
+        }
+        let pace = match self.rate {
+            None => Pace::Window(window),
+            Some(rate) if rate > 0.0 && rate <= 1e9 => Pace::Rate(rate),
+            Some(rate) => {
+                return Err(format!(
+                    "--rate {rate} is not above 0 and at most 10^9 requests per second"
+                ));
+            }
+        };
+        let workload = self.workload(sources.len() as u16)?;
+        if let Some(shape) = self.shape() {
+            FillPlan::check_room(&workload, shape)
+                .map_err(|error| format!("--fill {} is too much: {error}", workload.peers))?;
+        }
+        Ok(RunConfig {
+            target,
+            threads: self.threads,
+            cpus: self.cpus.clone(),
+            pace,
+            workload,
+            sources,
+            fill: self.shape(),
+            numwant: self.numwant,
+            scrape_hashes: self.scrape_hashes,
+            warm_up: seconds("--warm-up", self.warm_up, 0.0)?,
+            duration: seconds("--duration", self.duration, 0.001)?,
+            timeout: Duration::from_millis(self.timeout),
+            connections,
+            keep_alive: !self.no_keep_alive,
+            segmentation: !self.no_segmentation,
+            cpu_of: self.cpu_of,
+            rss_of: self.rss_of,
+            max_loss: self.max_loss / 100.0,
+        })
+    }
+
+    /// Refuses numbers outside of their limits.
+    fn check_numbers(&self, window: usize, connections: usize) -> Result<(), String> {
+        at_least_one("--threads", self.threads as u64)?;
+        at_least_one("--window", window as u64)?;
+        at_least_one("--connections", connections as u64)?;
+        at_least_one("--info-hashes", u64::from(self.info_hashes))?;
+        at_least_one("--fill", self.fill.unwrap_or(1))?;
+        if self.threads > MAX_THREADS {
+            return Err(format!(
+                "--threads {} is more than {MAX_THREADS}",
+                self.threads
+            ));
+        }
+        if self.peers > MAX_PEERS {
+            return Err(format!("--peers {} is more than {MAX_PEERS}", self.peers));
+        }
+        if window > 1 << 20 {
+            return Err(format!("--window {window} is more than 1048576"));
         }
         if !(-1..=10_000).contains(&self.numwant) {
             return Err(format!(
@@ -331,35 +405,14 @@ impl RunArgs {
                 "--connections {connections} is more than {MAX_CONNECTIONS}"
             ));
         }
-        let pace = match self.rate {
-            None => Pace::Window(window),
-            Some(rate) if rate > 0.0 && rate <= 1e9 => Pace::Rate(rate),
-            Some(rate) => {
-                return Err(format!(
-                    "--rate {rate} is not between 0 and 10^9 requests per second"
-                ));
-            }
-        };
-        Ok(RunConfig {
-            target,
-            threads: self.threads,
-            cpus: self.cpus.clone(),
-            pace,
-            workload: self.workload(sources.len() as u16)?,
-            sources,
-            fill: self.fill.map(|_| self.fill_shape),
-            numwant: self.numwant,
-            scrape_hashes: self.scrape_hashes,
-            warm_up: seconds("--warm-up", self.warm_up, 0.0)?,
-            duration: seconds("--duration", self.duration, 0.001)?,
-            timeout: Duration::from_millis(self.timeout),
-            connections,
-            keep_alive: !self.no_keep_alive,
-            segmentation: !self.no_segmentation,
-            cpu_of: self.cpu_of,
-            rss_of: self.rss_of,
-            max_loss: self.max_loss / 100.0,
-        })
+        Ok(())
+    }
+
+    /// The shape of the fill, if it is one. One with the skew of the traffic to
+    /// come is what --reannounce needs.
+    fn shape(&self) -> Option<FillShape> {
+        let of_skew = FillShape::Drawn(self.skew.unwrap_or(Skew::Uniform));
+        self.fill.map(|_| self.fill_shape.unwrap_or(of_skew))
     }
 
     /// Refuses arguments that would have no effect on this target or in a fill.
@@ -425,14 +478,14 @@ impl RunArgs {
         let weights = [self.connects, self.announces, self.scrapes];
         if weights.iter().any(|w| !(0.0..=1e9).contains(w)) || weights.iter().sum::<f64>() <= 0.0 {
             return Err(
-                "--connects, --announces and --scrapes must not be negative, nor all 0".into(),
+                "--connects, --announces and --scrapes must be finite, not negative and at most 10^9, and not all 0".into(),
             );
         }
         Ok(Workload {
             seed: self.seed,
             swarms: self.info_hashes,
             peers: self.fill.unwrap_or(self.peers),
-            skew: self.skew,
+            skew: self.skew.unwrap_or(Skew::Cubic),
             sources,
             connects: self.connects,
             announces: self.announces,
@@ -477,6 +530,13 @@ impl RunArgs {
     }
 }
 
+fn at_least_one(name: &str, value: u64) -> Result<(), String> {
+    match value {
+        0 => Err(format!("{name} must be at least 1")),
+        _ => Ok(()),
+    }
+}
+
 /// Writes the info hashes of a workload, 40 hex digits per line.
 pub fn write_info_hashes(path: &Path, seed: u64, swarms: u32) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
@@ -492,80 +552,26 @@ pub fn write_info_hashes(path: &Path, seed: u64, swarms: u32) -> io::Result<()> 
     file.flush()
 }
 
-fn parse_target(text: &str) -> Result<Target, String> {
-    let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-        format!("target {text:?} has no scheme; write udp://{text} or http://{text}/announce")
-    })?;
-    match scheme {
-        "udp" | "http" => {}
-        "https" => {
-            return Err(format!(
-                "target {text:?}: https:// is not measured, because the encryption would be; give the tracker's http:// address"
-            ));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fill_has_the_shape_of_the_skew_unless_told_otherwise() {
+        for (arguments, expected) in [
+            ("--fill 9", FillShape::Drawn(Skew::Uniform)),
+            ("--fill 9 --skew cubic", FillShape::Drawn(Skew::Cubic)),
+            (
+                "--fill 9 --skew 1 --fill-shape one-each",
+                FillShape::OneEach,
+            ),
+        ] {
+            let words = "x udp://127.0.0.1:1 ".to_string() + arguments;
+            let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+            assert_eq!(cli.run.check().unwrap().fill, Some(expected), "{arguments}");
         }
-        _ => {
-            return Err(format!(
-                "target {text:?}: only udp:// and http:// can be measured"
-            ));
-        }
-    }
-    let (host, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
-    };
-    let default_port = if scheme == "http" { ":80" } else { "" };
-    let with_port = if host.rsplit(']').next().is_some_and(|end| end.contains(':')) {
-        host.to_string()
-    } else {
-        format!("{host}{default_port}")
-    };
-    let address = with_port
-        .to_socket_addrs()
-        .map_err(|error| {
-            format!("target {text:?}: {error}; write HOST:PORT, IPv6 addresses as [::1]:PORT")
-        })?
-        .next()
-        .ok_or_else(|| format!("target {text:?}: the name has no address"))?;
-    if scheme == "udp" {
-        return Ok(Target::Udp(address));
-    }
-    let path = match path {
-        "" | "/" => "/announce",
-        path => path,
-    };
-    Ok(Target::Http {
-        address,
-        host: host.to_string(),
-        path: path.to_string(),
-    })
-}
-
-fn parse_shape(text: &str) -> Result<FillShape, String> {
-    match text {
-        "one-each" => Ok(FillShape::OneEach),
-        skew => parse_skew(skew)
-            .map(FillShape::Drawn)
-            .map_err(|error| format!("write one-each; or as --skew: {error}")),
-    }
-}
-
-fn parse_skew(text: &str) -> Result<Skew, String> {
-    match text {
-        "uniform" => Ok(Skew::Uniform),
-        "cubic" => Ok(Skew::Cubic),
-        number => match number.parse::<f64>() {
-            Ok(exponent) if exponent > 0.0 && exponent <= 10.0 => Ok(Skew::Zipf(exponent)),
-            _ => Err("write uniform, cubic, or a Zipf exponent above 0 and up to 10".into()),
-        },
-    }
-}
-
-fn seconds(name: &str, value: f64, least: f64) -> Result<Duration, String> {
-    if (least..=86_400.0 * 30.0).contains(&value) {
-        Ok(Duration::from_secs_f64(value))
-    } else {
-        Err(format!(
-            "{name} {value} is not between {least} and 2592000 seconds"
-        ))
+        let cli = Cli::try_parse_from(["x", "udp://127.0.0.1:1"]).unwrap();
+        let config = cli.run.check().unwrap();
+        assert_eq!((config.fill, config.workload.skew), (None, Skew::Cubic));
     }
 }

@@ -46,7 +46,7 @@ pub trait Load {
 }
 
 /// Runs until the timeline's end, or the end of the fill, and then until every
-/// request is answered or lost. Also returns when the last reply came.
+/// request is answered or lost. Also returns when that was.
 ///
 /// What an open loop could not send by the end still gets its chance for as
 /// long as a reply is waited for; the rest counts as not sent.
@@ -56,8 +56,7 @@ pub fn drive(
     timeline: &Timeline,
     progress: &Progress,
 ) -> Result<(Stats, u64), SwarmTooBig> {
-    let last_chance = timeline.end.saturating_add(nanoseconds(timeout));
-    load.account().gate.end_at(timeline.end);
+    let timeout = nanoseconds(timeout);
     let mut publish_at = 0;
     let mut turn_began = 0;
     loop {
@@ -66,15 +65,18 @@ pub fn drive(
         let now = timeline.now();
         load.expire(now);
         let account = load.account();
-        let stalled = account.has_stalled(now);
-        let open = account.gate.is_open(now, timeline.end) && now < last_chance;
-        let sending = open && !stalled;
+        // It moves where the run is interrupted.
+        account.end_at(timeline.end());
+        let hopeless = account.has_stalled(now) || timeline.is_given_up();
+        let end = timeline.end();
+        let open = account.gate.is_open(now, end) && now < end.saturating_add(timeout);
+        let sending = open && !hopeless;
         let sent = if sending {
             load.send(now, timeline)?
         } else {
             0
         };
-        if stalled {
+        if hopeless {
             load.abandon();
         }
         let at_rest = load.in_flight() == 0;
@@ -88,7 +90,7 @@ pub fn drive(
             if !account.source.is_fill() {
                 account.stats.unsent += account.gate.left_over(timeline.measure_from);
             }
-            return Ok((std::mem::take(&mut account.stats), account.last_reply));
+            return Ok((std::mem::take(&mut account.stats), now));
         }
         if received + sent == 0 && timeline.measures(now) {
             account.stats.idle_nanoseconds += now - turn_began;

@@ -30,6 +30,8 @@ pub struct Entry {
 pub enum Stray {
     /// Its request had been given up as lost.
     Late,
+    /// Its request had been answered before.
+    Duplicate,
     /// No request has or had this transaction id, or it was another socket's.
     Unknown,
 }
@@ -48,6 +50,8 @@ pub struct InFlight {
 struct Slot {
     id: u32,
     busy: bool,
+    /// Whether the request of this id got its reply.
+    answered: bool,
     /// How many ids this slot has had.
     issued: u32,
     /// How many of them were given up and not answered since.
@@ -70,6 +74,7 @@ impl InFlight {
             .map(|id| Slot {
                 id,
                 busy: false,
+                answered: false,
                 issued: 0,
                 owed: 0,
                 entry,
@@ -103,6 +108,7 @@ impl InFlight {
         *slot = Slot {
             id,
             busy: true,
+            answered: false,
             issued: slot.issued.saturating_add(1),
             owed: slot.owed,
             entry,
@@ -118,18 +124,25 @@ impl InFlight {
         let slot = &mut self.slots[index];
         if slot.busy && slot.id == id && slot.entry.request.source == source {
             slot.busy = false;
+            slot.answered = true;
             self.free.push(index as u32);
             self.waiting -= 1;
             return Ok(slot.entry);
         }
-        // An id this slot has had, while replies to such ids may still come: a
-        // tracker that is slow must not look like one that invents ids.
+        // An id this slot has had: a tracker that is slow, or a network that
+        // doubles packets, must not look like a tracker that invents ids.
         let age = slot.id.wrapping_sub(id) >> self.slot_bits;
-        if slot.owed > 0 && age < slot.issued {
+        let current = age == 0;
+        if age >= slot.issued || (current && slot.entry.request.source != source) {
+            return Err(Stray::Unknown);
+        }
+        // Which of the former ids were given up is not kept: while replies to
+        // any of them may still come, one to any of them is taken for it.
+        if slot.owed > 0 && !(current && slot.answered) {
             slot.owed -= 1;
             return Err(Stray::Late);
         }
-        Err(Stray::Unknown)
+        Err(Stray::Duplicate)
     }
 
     /// Gives up the oldest request if it was sent before `before`.
@@ -192,7 +205,7 @@ mod tests {
         let b = table.insert(entry(2)).unwrap();
         assert!(table.insert(entry(3)).is_none());
         assert_eq!(table.answer(b, 3).unwrap().sent, 2);
-        assert_eq!(table.answer(b, 3).unwrap_err(), Stray::Unknown);
+        assert_eq!(table.answer(b, 3).unwrap_err(), Stray::Duplicate);
         assert_eq!(
             table.answer(a, 4).unwrap_err(),
             Stray::Unknown,
@@ -200,6 +213,17 @@ mod tests {
         );
         assert_eq!(table.answer(a, 3).unwrap().sent, 1);
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_second_reply_is_a_duplicate_also_when_the_slot_is_in_use_again() {
+        let mut table = table(1);
+        let first = table.insert(entry(1)).unwrap();
+        table.answer(first, 3).unwrap();
+        assert_eq!(table.answer(first, 4).unwrap_err(), Stray::Unknown);
+        let second = table.insert(entry(2)).unwrap();
+        assert_eq!(table.answer(first, 3).unwrap_err(), Stray::Duplicate);
+        assert_eq!(table.answer(second, 3).unwrap().sent, 2);
     }
 
     #[test]
@@ -248,7 +272,7 @@ mod tests {
         for id in &ids {
             assert_eq!(table.answer(*id, 3).unwrap_err(), Stray::Late);
         }
-        assert_eq!(table.answer(ids[4], 3).unwrap_err(), Stray::Unknown);
+        assert_eq!(table.answer(ids[4], 3).unwrap_err(), Stray::Duplicate);
         let last = table.insert(entry(9)).unwrap();
         table.expire(u64::MAX).unwrap();
         let never_issued = last.wrapping_add(5);

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The clock of a run and where its phases begin.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Timeline {
     start: Instant,
     /// End of the warm-up, in nanoseconds since the start.
     pub measure_from: u64,
-    /// End of sending, in nanoseconds since the start.
-    pub end: u64,
+    /// End of sending, in nanoseconds since the start; 0 once a thread failed.
+    end: AtomicU64,
 }
 
 impl Timeline {
@@ -21,7 +21,7 @@ impl Timeline {
         Timeline {
             start: Instant::now(),
             measure_from,
-            end,
+            end: AtomicU64::new(end),
         }
     }
 
@@ -30,9 +30,30 @@ impl Timeline {
         nanoseconds(self.start.elapsed())
     }
 
+    /// End of sending, in nanoseconds since the start.
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Relaxed)
+    }
+
+    /// Ends sending at `now`, if it has not ended before; what is in flight is
+    /// waited for as ever.
+    pub fn stop(&self, now: u64) {
+        self.end.fetch_min(now.max(1), Ordering::Relaxed);
+    }
+
+    /// Ends the run of all threads at once, for nothing comes of it any more.
+    pub fn give_up(&self) {
+        self.end.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a thread has failed.
+    pub fn is_given_up(&self) -> bool {
+        self.end() == 0
+    }
+
     /// Whether `now` falls into the measured interval.
     pub fn measures(&self, now: u64) -> bool {
-        now >= self.measure_from && now < self.end
+        now >= self.measure_from && now < self.end()
     }
 }
 

@@ -29,15 +29,18 @@ impl CpuTime {
 /// Processor time of the process and all its threads, exact to about a
 /// scheduler tick: from the threads' schedstat, or from stat where the kernel
 /// has none. Threads that ended do not count in the former, so differences are
-/// good for servers whose threads stay.
+/// good for servers whose threads stay. A process that has ended and only waits
+/// for its parent is an error, as one that is gone.
 pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     let mut time = CpuTime {
         nanoseconds: 0,
         waiting_nanoseconds: 0,
     };
     let mut seen = false;
+    let mut threads = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = thread?.path().join("schedstat");
+        threads += 1;
         let text = fs::read_to_string(path).unwrap_or_default();
         let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
         if let (Some(Ok(ran)), Some(Ok(waited))) = (numbers.next(), numbers.next()) {
@@ -46,10 +49,14 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
             seen = true;
         }
     }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // A main thread may end before the others; the process then lives on.
+    if threads <= 1 && has_ended(&stat) {
+        return Err(io::Error::other(format!("process {pid} has ended")));
+    }
     if seen && time.nanoseconds > 0 {
         return Ok(time);
     }
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_stat(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not understood")))
 }
 
@@ -77,6 +84,14 @@ fn parse_stat(stat: &str) -> Option<CpuTime> {
     })
 }
 
+/// Whether the state in /proc/PID/stat is "zombie" or "dead".
+fn has_ended(stat: &str) -> bool {
+    stat.rsplit(')')
+        .next()
+        .and_then(|after_name| after_name.split_ascii_whitespace().next())
+        .is_some_and(|state| matches!(state, "Z" | "X"))
+}
+
 fn parse_resident(status: &str) -> Option<u64> {
     let line = status
         .lines()
@@ -94,6 +109,22 @@ mod tests {
         assert!(resident_bytes(pid).unwrap() > 100_000);
         cpu_time(pid).unwrap();
         assert!(cpu_time(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_process_that_only_waits_for_its_parent_is_gone() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        cpu_time(child.id()).unwrap();
+        // Its input ends, and with it the process; its parent only looks.
+        drop(child.stdin.take());
+        while cpu_time(child.id()).is_ok() {
+            std::thread::yield_now();
+        }
+        assert!(std::path::Path::new(&format!("/proc/{}", child.id())).exists());
+        child.wait().unwrap();
     }
 
     #[test]

@@ -17,9 +17,10 @@ pub struct Report {
     pub mode: String,
     /// Length of the measured interval, in seconds.
     pub seconds: f64,
-    /// Replies of any kind per second of the measured interval.
+    /// Replies that answer a request, as asked for or not, per second of the
+    /// measured interval.
     pub replies_per_second: f64,
-    /// Replies of any kind inside the measured interval.
+    /// Such replies inside the measured interval.
     pub replies: u64,
     /// Measured requests sent: connects, announces, scrapes.
     pub sent: Kinds,
@@ -36,12 +37,17 @@ pub struct Report {
     pub failed_fraction: f64,
     /// Requests of a fixed rate that could not be sent.
     pub unsent: u64,
+    /// Peers that a fill was to place, if it was one; those placed are the
+    /// answered announces.
+    pub to_place: Option<u64>,
     /// Requests of a fill that were sent again.
     pub retransmitted: u64,
     /// Peers of a fill that were given up.
     pub rejected: u64,
     /// Replies after the timeout.
     pub late: u64,
+    /// Replies to requests answered before.
+    pub duplicates: u64,
     /// Replies with a transaction id that no request had.
     pub unknown_ids: u64,
     /// "Port unreachable" messages.
@@ -67,6 +73,8 @@ pub struct Report {
     pub cpu: Option<CpuUse>,
     /// Resident memory of the watched process at the end, if one was.
     pub resident_bytes: Option<u64>,
+    /// Ended by the user before its time.
+    pub interrupted: bool,
     /// Why the run is invalid; empty for a valid one.
     pub invalid: Vec<String>,
 }
@@ -115,7 +123,8 @@ impl From<[u64; 3]> for Kinds {
 
 impl Report {
     /// Summarises the merged counts of all threads. `max_loss` is the greatest
-    /// fraction of failed requests in a valid run.
+    /// fraction of failed requests in a valid run, and `to_place` the number of
+    /// peers of a fill, in which requests may fail as long as all get in.
     pub fn new(
         target: String,
         mode: String,
@@ -123,6 +132,7 @@ impl Report {
         threads: usize,
         stats: &Stats,
         max_loss: f64,
+        to_place: Option<u64>,
     ) -> Report {
         let sent = Kinds::from(stats.sent);
         let answered = Kinds::from(stats.answered);
@@ -145,9 +155,11 @@ impl Report {
             lost: stats.lost,
             failed_fraction: ratio(failed, sent.total() + stats.unsent),
             unsent: stats.unsent,
+            to_place,
             retransmitted: stats.retransmitted,
             rejected: stats.rejected,
             late: stats.late,
+            duplicates: stats.duplicates,
             unknown_ids: stats.unknown_ids,
             unreachable: stats.unreachable,
             broken_connections: stats.broken_connections,
@@ -162,6 +174,7 @@ impl Report {
             texts: stats.texts.listed(),
             cpu: None,
             resident_bytes: None,
+            interrupted: false,
             invalid: Vec::new(),
         };
         report.invalid = report.faults(max_loss, stats.stalled);
@@ -229,10 +242,17 @@ impl Report {
                 self.unsent
             ),
         );
+        if let Some(peers) = self.to_place {
+            line(
+                "placed",
+                format!("{} of {peers} peers", self.answered.announces),
+            );
+        }
         let extras = [
             ("retransmitted", self.retransmitted),
             ("given up", self.rejected),
             ("late replies", self.late),
+            ("duplicate replies", self.duplicates),
             ("unknown ids", self.unknown_ids),
             ("port unreachable", self.unreachable),
             ("broken connections", self.broken_connections),
@@ -305,7 +325,7 @@ impl Report {
                 _ => "no request was answered: nothing listens on the port any more".to_string(),
             });
         }
-        if self.failed_fraction > max_loss && self.retransmitted == 0 {
+        if self.failed_fraction > max_loss && self.to_place.is_none() {
             let width = match self.connections.keep_alive {
                 Some(_) => "fewer --connections",
                 None => "a smaller --window",
@@ -317,8 +337,20 @@ impl Report {
             ));
         }
         faults.extend(self.connections.fault());
+        if let Some(peers) = self.to_place
+            && self.answered.announces < peers
+        {
+            faults.push(format!(
+                "{} of {peers} peers placed",
+                self.answered.announces
+            ));
+        }
         if stalled {
-            faults.push("the tracker stopped answering for 10 s in the middle of the fill".into());
+            faults.push("the tracker accepted no peer of the fill for 10 s".into());
+        }
+        // The network may double a few.
+        if self.duplicates as f64 > max_loss * self.sent.total() as f64 {
+            faults.push(format!("{} duplicate replies", self.duplicates));
         }
         if self.unknown_ids > 0 {
             faults.push(format!(

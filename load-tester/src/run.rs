@@ -12,7 +12,7 @@ use crate::config::{Pace, RunConfig, Target};
 use crate::connect::{self, ConnectError};
 use crate::drive::drive;
 use crate::http::HttpLoad;
-use crate::pace::{Progress, Timeline};
+use crate::pace::{Progress, Timeline, nanoseconds};
 use crate::process::{self, CpuTime};
 use crate::report::Report;
 use crate::stats::Stats;
@@ -70,10 +70,7 @@ impl fmt::Display for RunError {
                     "cannot pin a thread to processor {cpu}: {error}; check --cpus"
                 )
             }
-            RunError::TooBig(SwarmTooBig { swarm, identities }) => write!(
-                f,
-                "swarm {swarm} needs more than {identities} distinct peers (65535 ports per source address); raise --sources or --info-hashes"
-            ),
+            RunError::TooBig(error) => error.fmt(f),
         }
     }
 }
@@ -83,6 +80,7 @@ impl std::error::Error for RunError {}
 /// Runs the measurement. `show_progress` draws a bar on standard error.
 pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> {
     open_files(config)?;
+    pinnable(&config.cpus)?;
     let mut loads = Vec::new();
     for thread in 0..config.threads {
         loads.push(Prepared::new(config, thread)?);
@@ -103,7 +101,14 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
             .enumerate()
             .zip(&progress)
             .map(|((index, load), progress)| {
-                scope.spawn(move || load.run(config, index, &timeline, progress))
+                let timeline = &timeline;
+                scope.spawn(move || {
+                    let outcome = load.run(config, index, timeline, progress);
+                    if outcome.is_err() {
+                        timeline.give_up();
+                    }
+                    outcome
+                })
             })
             .collect();
         let cpu = watch(config, &timeline, &progress, show_progress, || {
@@ -123,34 +128,77 @@ pub fn run(config: &RunConfig, show_progress: bool) -> Result<Report, RunError> 
     let mut stats = Stats::new();
     let mut ended = 0;
     for outcome in outcomes {
-        let (of_thread, last_reply) = outcome?;
+        let (of_thread, ended_at) = outcome?;
         stats.merge(&of_thread);
-        ended = ended.max(last_reply);
+        ended = ended.max(ended_at);
     }
-    let seconds = match config.fill {
-        Some(_) => ended as f64 / 1e9,
-        None => config.duration.as_secs_f64(),
+    let mut report = summarise(config, &stats, &timeline, ended);
+    note_watched(&mut report, config, cpu);
+    Ok(report)
+}
+
+/// The report of a run whose last thread ended at `ended`.
+fn summarise(config: &RunConfig, stats: &Stats, timeline: &Timeline, ended: u64) -> Report {
+    let measured = match config.fill {
+        Some(_) => ended,
+        None => timeline.end().saturating_sub(timeline.measure_from),
     };
     let mut report = Report::new(
         describe_target(config),
         describe_mode(config),
-        seconds,
+        measured as f64 / 1e9,
         config.threads,
-        &stats,
+        stats,
         config.max_loss,
+        config.fill.map(|_| config.workload.peers),
     );
+    if config.fill.is_none()
+        && let Some(silence) = stats.silence(timeline.end(), nanoseconds(config.timeout))
+    {
+        report.invalid.push(format!(
+            "no replies for the last {:.2} s of the interval: the tracker stalled or ended",
+            silence as f64 / 1e9
+        ));
+    }
+    if sys::interrupted() {
+        report.interrupted = true;
+        report.invalid.push("interrupted".into());
+    }
+    report
+}
+
+/// Notes what the watched processes used; one that is gone is a fault.
+fn note_watched(report: &mut Report, config: &RunConfig, cpu: Option<CpuTime>) {
     if let Some(used) = cpu {
         report.set_cpu(used);
     }
-    if let Some(pid) = config.rss_of {
-        report.resident_bytes = process::resident_bytes(pid).ok();
-        if report.resident_bytes.is_none() {
-            report
-                .invalid
-                .push(format!("the watched process {pid} ended during the run"));
-        }
+    report.resident_bytes = config
+        .rss_of
+        .and_then(|pid| process::resident_bytes(pid).ok());
+    let gone_cpu = config.cpu_of.filter(|_| report.cpu.is_none());
+    let gone_rss = config.rss_of.filter(|_| report.resident_bytes.is_none());
+    let mut gone: Vec<u32> = gone_cpu.into_iter().chain(gone_rss).collect();
+    gone.dedup();
+    for pid in gone {
+        report
+            .invalid
+            .push(format!("the watched process {pid} ended during the run"));
     }
-    Ok(report)
+}
+
+/// Fails early where a thread could not be pinned; tried on one of its own, so
+/// that this one stays free.
+fn pinnable(cpus: &[usize]) -> Result<(), RunError> {
+    let try_all = || {
+        cpus.iter()
+            .try_for_each(|cpu| sys::pin_to_cpu(*cpu).map_err(|error| RunError::Pin(*cpu, error)))
+    };
+    thread::scope(|scope| {
+        scope
+            .spawn(try_all)
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// A thread's load before its thread exists.
@@ -168,6 +216,8 @@ impl Prepared {
                     .map(Prepared::Udp)
                     .map_err(RunError::Connect)
             }
+            // A thread more does not change whether the tracker is there.
+            Target::Http { .. } if thread > 0 => Ok(Prepared::Http),
             Target::Http { address, .. } => connect::try_tcp(*address, &config.sources)
                 .map(|()| Prepared::Http)
                 .map_err(RunError::Connect),
@@ -215,11 +265,14 @@ fn watch(
     let mut shown = (0, 0);
     loop {
         let now = timeline.now();
+        if sys::interrupted() {
+            timeline.stop(now);
+        }
         if at_start.is_none() && now >= timeline.measure_from {
             at_start = cpu();
         }
         let done = finished();
-        if at_end.is_none() && (now >= timeline.end || done) {
+        if at_end.is_none() && (now >= timeline.end() || done) {
             at_end = cpu();
         }
         if let Some(bar) = &bar
@@ -234,7 +287,7 @@ fn watch(
             return Some(at_end?.since(at_start?));
         }
         // Wake for the edges of the interval, so that both readings are on time.
-        let next_edge = [timeline.measure_from, timeline.end]
+        let next_edge = [timeline.measure_from, timeline.end()]
             .into_iter()
             .filter(|edge| *edge > now)
             .min()
@@ -246,7 +299,7 @@ fn watch(
 fn progress_bar(config: &RunConfig, timeline: &Timeline) -> ProgressBar {
     let length = match config.fill {
         Some(_) => config.workload.peers,
-        None => timeline.end / 1_000_000,
+        None => timeline.end() / 1_000_000,
     };
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     if let Ok(style) =

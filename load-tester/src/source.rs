@@ -9,8 +9,9 @@ use crate::workload::{FillPlan, Request, SwarmTooBig, Traffic};
 /// tracker answers with errors. Lost packets are sent again for much longer.
 pub const MAX_REFUSALS: u16 = 3;
 
-/// A fill ends as failed after this long without any reply, in nanoseconds: it
-/// has no other end where the tracker has stopped answering.
+/// A fill ends as failed after this long without an accepted peer, in
+/// nanoseconds: it has no other end where the tracker has stopped answering, or
+/// answers what nobody asked.
 pub const FILL_PATIENCE: u64 = 10_000_000_000;
 
 /// Sendings of one peer of a fill before it is given up.
@@ -26,7 +27,8 @@ pub enum Source {
         plan: Box<FillPlan>,
         /// What must be sent again, and how often it was sent.
         again: Vec<(Request, u16)>,
-        /// Drawn while looking for another source address's peer, by source.
+        /// Drawn while looking for another source address's peer, or while its
+        /// own address had to wait, by source.
         set_aside: Vec<Vec<(Request, u16)>>,
         /// Nothing left in the plan.
         exhausted: bool,
@@ -103,6 +105,31 @@ impl Source {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Takes back a request that could not be sent, or not count.
+    pub fn put_back(&mut self, request: Request, attempts: u16) {
+        if let Source::Fill { again, .. } = self {
+            again.push((request, attempts));
+        }
+    }
+
+    /// Keeps a request that its source address cannot send now, until
+    /// [`Source::release`].
+    pub fn set_aside(&mut self, request: Request, attempts: u16) {
+        if let Source::Fill { set_aside, .. } = self {
+            set_aside[usize::from(request.source)].push((request, attempts));
+        }
+    }
+
+    /// What was set aside for this source address may be sent again.
+    pub fn release(&mut self, source: usize) {
+        if let Source::Fill {
+            again, set_aside, ..
+        } = self
+        {
+            again.append(&mut set_aside[source]);
         }
     }
 

@@ -30,10 +30,17 @@ pub struct Stats {
     pub retransmitted: u64,
     /// Peers of a fill that were refused for good.
     pub rejected: u64,
-    /// The tracker stopped answering in the middle of a fill.
+    /// The tracker accepted no more peers in the middle of a fill.
     pub stalled: bool,
+    /// When the last reply of the run that answers a request came, before the
+    /// end of sending, in nanoseconds since the start.
+    pub last_answer: u64,
+    /// Requests lost since then.
+    pub lost_since_answer: u64,
     /// Replies to requests given up before.
     pub late: u64,
+    /// Replies to requests answered before.
+    pub duplicates: u64,
     /// Replies with a transaction id that no request had.
     pub unknown_ids: u64,
     /// "Port unreachable" messages: nothing listened when a packet arrived.
@@ -48,7 +55,8 @@ pub struct Stats {
     pub peers: u64,
     /// Bytes of all replies.
     pub reply_bytes: u64,
-    /// Replies of any kind inside the measured interval, whenever asked.
+    /// Replies that answer a request, as asked for or not, inside the measured
+    /// interval, whenever asked.
     pub replies_in_interval: u64,
     /// Time in the measured interval in which the sender had nothing to do.
     pub idle_nanoseconds: u64,
@@ -71,7 +79,10 @@ impl Stats {
             retransmitted: 0,
             rejected: 0,
             stalled: false,
+            last_answer: 0,
+            lost_since_answer: 0,
             late: 0,
+            duplicates: 0,
             unknown_ids: 0,
             unreachable: 0,
             broken_connections: 0,
@@ -92,6 +103,14 @@ impl Stats {
         self.latencies.record(latency);
     }
 
+    /// How long before `end` the tracker stopped answering, in nanoseconds, if
+    /// that is longer than `timeout`. One lost packet at the end of a slow run
+    /// is no silence.
+    pub fn silence(&self, end: u64, timeout: u64) -> Option<u64> {
+        let silence = end.saturating_sub(self.last_answer);
+        (silence > timeout && self.lost_since_answer > 1).then_some(silence)
+    }
+
     /// Adds another thread's counts.
     pub fn merge(&mut self, other: &Stats) {
         for kind in 0..3 {
@@ -105,7 +124,9 @@ impl Stats {
             (&mut self.unsent, other.unsent),
             (&mut self.retransmitted, other.retransmitted),
             (&mut self.rejected, other.rejected),
+            (&mut self.lost_since_answer, other.lost_since_answer),
             (&mut self.late, other.late),
+            (&mut self.duplicates, other.duplicates),
             (&mut self.unknown_ids, other.unknown_ids),
             (&mut self.unreachable, other.unreachable),
             (&mut self.broken_connections, other.broken_connections),
@@ -118,6 +139,7 @@ impl Stats {
             *mine += theirs;
         }
         self.stalled |= other.stalled;
+        self.last_answer = self.last_answer.max(other.last_answer);
         self.latencies.merge(&other.latencies);
         self.texts.merge(&other.texts);
         self.break_reasons.merge(&other.break_reasons);
@@ -246,6 +268,22 @@ impl Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_is_longer_than_the_timeout_and_more_than_one_lost_packet() {
+        let mut stats = Stats::new();
+        assert_eq!(stats.silence(10, 5), None, "nothing was asked");
+        stats.lost_since_answer = 2;
+        assert_eq!(stats.silence(10, 5), Some(10));
+        assert_eq!(stats.silence(5, 5), None, "a run as short as the timeout");
+        let mut other = Stats::new();
+        other.last_answer = 6;
+        stats.merge(&other);
+        assert_eq!(stats.silence(10, 5), None, "another thread was answered");
+        assert_eq!(stats.silence(12, 5), Some(6));
+        stats.lost_since_answer = 1;
+        assert_eq!(stats.silence(12, 5), None, "a slow run");
+    }
 
     #[test]
     fn texts_are_bounded_and_never_lost() {

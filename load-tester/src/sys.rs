@@ -9,6 +9,9 @@ use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Datagrams handed to the kernel or taken from it by one system call.
 pub const BATCH: usize = 64;
@@ -469,6 +472,28 @@ pub fn end_with_this_thread(command: &mut std::process::Command) {
     // SAFETY: between fork and exec it makes one system call and allocates
     // nothing.
     unsafe { command.pre_exec(ask) };
+}
+
+/// From now on the first SIGINT only makes [`interrupted`] true; a second one
+/// ends the process as ever.
+pub fn catch_interrupt() {
+    extern "C" fn note(_signal: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+    let handler: extern "C" fn(libc::c_int) = note;
+    // SAFETY: all zeroes is a valid sigaction; the handler only stores to an
+    // atomic, which is safe at any moment; the struct outlives the call.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
+        libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut());
+    }
+}
+
+/// Whether the user wants an end; see [`catch_interrupt`].
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 /// Sends `signal` to the process `pid`, which the caller started.

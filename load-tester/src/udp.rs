@@ -5,6 +5,7 @@
 //!
 //! Invariant: between two turns, everything queued has been sent.
 
+use std::cmp::Ordering;
 use std::io;
 use std::net::UdpSocket;
 
@@ -24,6 +25,9 @@ const CONNECTION_ID_LIFETIME: u64 = 60_000_000_000;
 
 /// At most one renewal per socket in this time after error replies.
 const RENEWAL_PAUSE: u64 = 1_000_000_000;
+
+/// No datagram is longer, in bytes.
+const LONGEST_DATAGRAM: usize = 65535;
 
 /// Windows from which on it pays to gather.
 const GATHERING_WINDOW: usize = 32;
@@ -46,6 +50,11 @@ struct Socket {
     socket: UdpSocket,
     connection_id: u64,
     renew_at: u64,
+    /// When the connection id came.
+    id_since: u64,
+    /// The tracker has refused the connection id: a fill's requests wait for a
+    /// new one.
+    held: bool,
     in_flight: usize,
     announces: Box<[[u8; ANNOUNCE_LEN]]>,
     announces_queued: usize,
@@ -67,8 +76,6 @@ impl<'a> UdpLoad<'a> {
                 (rate / config.threads as f64 * timeout * 1.25) as usize + 1024
             }
         };
-        let longest =
-            20 + usize::try_from(config.numwant).unwrap_or(200) * if ipv6 { 18 } else { 6 };
         UdpLoad {
             sockets: endpoints
                 .into_iter()
@@ -78,7 +85,7 @@ impl<'a> UdpLoad<'a> {
             account: Account::new(config, thread),
             sender: Sender::new(config.segmentation),
             // One byte more, so that a reply that is too long shows.
-            receiver: Receiver::new((longest + 1).next_multiple_of(64).max(1024)),
+            receiver: Receiver::new((longest_reply(config.numwant, ipv6) + 1).next_multiple_of(64)),
             ipv6,
             timeout: nanoseconds(config.timeout),
             gathers: matches!(config.pace, Pace::Window(window) if window >= GATHERING_WINDOW),
@@ -152,7 +159,6 @@ impl Load for UdpLoad<'_> {
 impl UdpLoad<'_> {
     fn take_reply(&mut self, socket: usize, datagram: usize, now: u64, timeline: &Timeline) {
         let (bytes, cut) = self.receiver.packet(datagram);
-        self.account.arrived(bytes.len(), now, timeline);
         let (id, reply) = match packet::read_reply(bytes, self.ipv6) {
             Ok((id, reply)) => (id, Some(reply)),
             Err(Malformed::TooShort) => {
@@ -169,15 +175,17 @@ impl UdpLoad<'_> {
         };
         let entry = match self.in_flight.answer(id, socket as u16) {
             Ok(entry) => entry,
-            Err(Stray::Late) => {
-                self.account.stats.late += 1;
-                return;
-            }
-            Err(Stray::Unknown) => {
-                self.account.stats.unknown_ids += 1;
+            Err(stray) => {
+                let stats = &mut self.account.stats;
+                *match stray {
+                    Stray::Late => &mut stats.late,
+                    Stray::Duplicate => &mut stats.duplicates,
+                    Stray::Unknown => &mut stats.unknown_ids,
+                } += 1;
                 return;
             }
         };
+        self.account.arrived(bytes.len(), now, timeline);
         let state = &mut self.sockets[socket];
         state.in_flight -= 1;
         let verdict = match (entry.request.kind, reply) {
@@ -185,15 +193,27 @@ impl UdpLoad<'_> {
             (Kind::Connect, Some(Reply::Connect { connection_id })) => {
                 state.connection_id = connection_id;
                 state.renew_at = now + CONNECTION_ID_LIFETIME;
+                state.id_since = now;
+                state.held = false;
+                self.account.source.release(socket);
                 Verdict::Good { peers: 0 }
             }
             (Kind::Announce, Some(Reply::Announce { peers })) => {
                 Verdict::of_peers(peers, self.config.numwant)
             }
-            (Kind::Scrape, Some(Reply::Scrape { hashes }))
-                if hashes == self.config.scrape_hashes =>
+            (Kind::Scrape, Some(Reply::Scrape { hashes })) => {
+                of_swarms(hashes, self.config.scrape_hashes)
+            }
+            (Kind::Announce, Some(Reply::Error { message }))
+                if self.account.source.is_fill() && is_about_connection_id(message) =>
             {
-                Verdict::Good { peers: 0 }
+                // What was sent with an id that has been replaced since is
+                // only sent again.
+                if entry.sent >= state.id_since && !state.held {
+                    state.held = true;
+                    state.renew_at = now;
+                }
+                return self.account.refused_id(&entry, message, now);
             }
             (_, Some(Reply::Error { message })) => {
                 state.renew_at = state.renew_at.min(now + RENEWAL_PAUSE);
@@ -223,6 +243,9 @@ impl UdpLoad<'_> {
     /// Queues what may be sent now; returns how many requests that was.
     fn queue_due(&mut self, now: u64, timeline: &Timeline) -> Result<usize, SwarmTooBig> {
         let mut queued = 0;
+        if self.sockets.iter().all(|socket| socket.held) {
+            return Ok(0);
+        }
         while !self.account.source.is_exhausted() {
             let Some(intended) = self.account.gate.due(now, self.in_flight.len()) else {
                 break;
@@ -230,6 +253,10 @@ impl UdpLoad<'_> {
             let Some((request, attempts)) = self.account.source.draw()? else {
                 break;
             };
+            if self.sockets[usize::from(request.source)].held {
+                self.account.source.set_aside(request, attempts);
+                continue;
+            }
             self.account.gate.advance();
             self.queue(request, attempts, intended, now, timeline);
             queued += 1;
@@ -258,9 +285,7 @@ impl UdpLoad<'_> {
                 self.account.stats.unsent += 1;
             }
             if self.account.source.is_fill() && request.kind == Kind::Announce {
-                self.account
-                    .source
-                    .failed(request, attempts.saturating_sub(1), false);
+                self.account.source.put_back(request, attempts);
             }
             return;
         };
@@ -295,6 +320,8 @@ impl Socket {
             socket: endpoint.socket,
             connection_id: endpoint.connection_id,
             renew_at: CONNECTION_ID_LIFETIME,
+            id_since: 0,
+            held: false,
             in_flight: 0,
             announces: vec![announce; BATCH].into_boxed_slice(),
             announces_queued: 0,
@@ -368,6 +395,31 @@ impl Socket {
         self.announces_queued = 0;
         self.scrapes_queued = 0;
     }
+}
+
+/// Of a scrape reply.
+fn of_swarms(given: usize, asked: usize) -> Verdict<'static> {
+    match given.cmp(&asked) {
+        Ordering::Less => Verdict::Bad("(fewer swarms than asked for)"),
+        Ordering::Equal => Verdict::Good { peers: 0 },
+        Ordering::Greater => Verdict::Bad("(more swarms than asked for)"),
+    }
+}
+
+/// Length of the longest reply in bytes; what it may be is the tracker's choice
+/// where `numwant` leaves the number of peers to it.
+fn longest_reply(numwant: i32, ipv6: bool) -> usize {
+    match usize::try_from(numwant) {
+        Ok(peers @ 1..) => (20 + peers * if ipv6 { 18 } else { 6 }).clamp(1024, LONGEST_DATAGRAM),
+        _ => LONGEST_DATAGRAM,
+    }
+}
+
+/// Whether an error reply means the connection id; trackers word it freely:
+/// "bad connection ID", "Connection ID missmatch".
+fn is_about_connection_id(message: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(message).to_ascii_lowercase();
+    text.contains("connection id") || text.contains("connection_id")
 }
 
 fn connect_request(source: u16) -> Request {

@@ -5,6 +5,8 @@
 //! of peers need no memory here and no cache misses. [`FillPlan`] is the other
 //! source: every peer exactly once.
 
+use std::fmt;
+
 use crate::random::{Random, mix, unit};
 use crate::skew::{Sampler, Skew};
 
@@ -160,7 +162,8 @@ impl Traffic {
         }
         let sources = u64::from(self.workload.sources);
         // Peer indices that belong to this source: source, source + sources, ...
-        let own = (self.workload.peers + sources - 1 - u64::from(source)) / sources;
+        let beyond = self.workload.peers.saturating_sub(u64::from(source));
+        let own = beyond.div_ceil(sources);
         let index = u64::from(source) + sources * self.random.below(own.max(1));
         let mut of_peer = Random::new(mix(self.peer_seed, index));
         let swarm = self.sampler.draw(&mut of_peer);
@@ -242,6 +245,16 @@ pub struct SwarmTooBig {
     pub identities: u64,
 }
 
+impl fmt::Display for SwarmTooBig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "swarm {} needs more than {} distinct peers (65535 ports per source address); raise --sources or --info-hashes",
+            self.swarm, self.identities
+        )
+    }
+}
+
 impl FillPlan {
     /// The part of the plan that thread `thread` of `threads` sends: swarms
     /// are dealt to threads by index, so the whole does not depend on timing.
@@ -264,6 +277,9 @@ impl FillPlan {
 
     /// The next peer of this thread, or `None` when all have been handed out.
     pub fn draw(&mut self) -> Option<Result<Request, SwarmTooBig>> {
+        if self.thread >= self.workload.swarms {
+            return None;
+        }
         while self.drawn < self.workload.peers {
             let index = self.drawn;
             self.drawn += 1;
@@ -276,6 +292,26 @@ impl FillPlan {
             }
         }
         None
+    }
+
+    /// Fails where the fill is sure to outgrow the identities there are.
+    pub fn check_room(workload: &Workload, shape: FillShape) -> Result<(), SwarmTooBig> {
+        let identities = u64::from(workload.sources) * 65535;
+        let skew = match shape {
+            FillShape::OneEach => Skew::Uniform,
+            FillShape::Drawn(skew) => skew,
+        };
+        // Every skew gives the first swarm the most.
+        let most = Sampler::new(skew, workload.swarms).expected(0, workload.peers as f64);
+        if workload.peers > identities.saturating_mul(u64::from(workload.swarms))
+            || most > identities as f64
+        {
+            return Err(SwarmTooBig {
+                swarm: 0,
+                identities,
+            });
+        }
+        Ok(())
     }
 
     fn member(&mut self, swarm: u32) -> Result<Request, SwarmTooBig> {
@@ -446,6 +482,33 @@ mod tests {
                 identities: 65535
             }))
         );
+    }
+
+    #[test]
+    fn a_fill_that_cannot_fit_is_known_beforehand() {
+        let cubic = FillShape::Drawn(Skew::Cubic);
+        for (peers, swarms, shape, fits) in [
+            (2 * 65535, 2, FillShape::OneEach, true),
+            (2 * 65535 + 1, 2, FillShape::OneEach, false),
+            (u64::MAX, u32::MAX, FillShape::OneEach, false),
+            (600_000, 1000, cubic, true),
+            (700_000, 1000, cubic, false),
+        ] {
+            let checked = FillPlan::check_room(&workload(peers, swarms, 1), shape);
+            assert_eq!(checked.is_ok(), fits, "{peers} {swarms} {shape:?}");
+        }
+    }
+
+    #[test]
+    fn traffic_of_any_number_of_peers_belongs_to_its_source() {
+        for peers in [3, 5, u64::MAX] {
+            let mut traffic = Traffic::new(&workload(peers, 10, 3), 0);
+            let peers: HashSet<_> = (0..100)
+                .map(|_| traffic.next_from(2))
+                .map(|r| (r.swarm, r.port))
+                .collect();
+            assert_eq!(peers.len() > 1, traffic.workload.peers > 5, "{peers:?}");
+        }
     }
 
     #[test]

@@ -5,11 +5,14 @@ mod tiny_tracker;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use karuta_load_tester::account::{Account, Verdict};
 use karuta_load_tester::config::{Pace, RunConfig};
 use karuta_load_tester::inflight::Entry;
+use karuta_load_tester::pace::Timeline;
 use karuta_load_tester::run::{RunError, run};
 use karuta_load_tester::skew::Skew;
 use karuta_load_tester::workload::{FillShape, Traffic};
@@ -92,6 +95,46 @@ fn loss_in_a_closed_loop_is_reported_and_makes_the_run_invalid() {
 }
 
 #[test]
+fn a_tracker_that_stops_answering_makes_the_run_invalid_however_little_is_lost() {
+    let tracker = Tracker::udp(Fault::Die);
+    let config = RunConfig {
+        timeout: Duration::from_millis(50),
+        max_loss: 1.0,
+        warm_up: Duration::ZERO,
+        ..config(tracker.address, Pace::Window(4))
+    };
+    let report = checked(&config);
+    assert_eq!(report.invalid.len(), 1, "{report:?}");
+    assert!(
+        report.invalid[0].starts_with("no replies for the last 0."),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_watched_process_that_ends_makes_the_run_invalid() {
+    let tracker = Tracker::udp(Fault::None);
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let config = RunConfig {
+        cpu_of: Some(child.id()),
+        rss_of: Some(child.id()),
+        ..config(tracker.address, Pace::Window(4))
+    };
+    let report = thread::scope(|scope| {
+        let report = scope.spawn(|| checked(&config));
+        while tracker.announces() == 0 && !report.is_finished() {
+            thread::yield_now();
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        report.join().unwrap()
+    });
+    let expected = format!("the watched process {} ended during the run", child.id());
+    assert_eq!(report.invalid, [expected]);
+    assert!(report.cpu.is_none() && report.resident_bytes.is_none());
+}
+
+#[test]
 fn wrong_transaction_ids_are_found() {
     let tracker = Tracker::udp(Fault::WrongTransactionId);
     let config = RunConfig {
@@ -101,6 +144,22 @@ fn wrong_transaction_ids_are_found() {
     let report = checked(&config);
     assert_eq!(report.answered.total(), 0);
     assert!(report.unknown_ids > 0 && !report.is_valid(), "{report:?}");
+}
+
+#[test]
+fn duplicate_replies_are_told_from_wrong_ids_and_do_not_count_as_answers() {
+    for (every, valid) in [(200, true), (1, false)] {
+        let tracker = Tracker::udp(Fault::Repeat(every));
+        let mut config = config(tracker.address, Pace::Rate(2500.0));
+        config.warm_up = Duration::ZERO;
+        let report = checked(&config);
+        assert_eq!(report.unknown_ids, 0, "{report:?}");
+        assert!(report.duplicates > 0, "{report:?}");
+        assert!(report.replies <= report.sent.total(), "{report:?}");
+        let said = format!("{} duplicate replies", report.duplicates);
+        let expected = if valid { vec![] } else { vec![said] };
+        assert_eq!(report.invalid, expected, "{report:?}");
+    }
 }
 
 #[test]
@@ -132,6 +191,29 @@ fn malformed_replies_are_counted_as_invalid() {
 }
 
 #[test]
+fn a_scrape_reply_of_too_few_swarms_is_called_that() {
+    let tracker = Tracker::udp(Fault::FewSwarms);
+    let mut config = config(tracker.address, Pace::Window(8));
+    config.workload.scrapes = 1.0;
+    config.workload.announces = 0.0;
+    config.scrape_hashes = 3;
+    let report = checked(&config);
+    let said = "(fewer swarms than asked for)".to_string();
+    assert_eq!(report.texts, [(said, report.bad_replies)]);
+    assert!(report.bad_replies > 0, "{report:?}");
+}
+
+#[test]
+fn a_tracker_that_may_choose_may_send_many_peers() {
+    let tracker = Tracker::udp(Fault::ThousandPeers);
+    let mut config = config(tracker.address, Pace::Window(8));
+    config.numwant = -1;
+    let report = checked(&config);
+    assert!(report.is_valid(), "{report:?}");
+    assert_eq!(report.peers_per_reply, 1000.0);
+}
+
+#[test]
 fn refused_peers_of_a_fill_are_given_up() {
     let tracker = Tracker::udp(Fault::Error);
     let config = RunConfig {
@@ -140,7 +222,71 @@ fn refused_peers_of_a_fill_are_given_up() {
     };
     let report = checked(&config);
     assert_eq!(report.rejected, config.workload.peers);
-    assert!(!report.is_valid());
+    assert_eq!(report.retransmitted, 2 * config.workload.peers);
+    assert_eq!(
+        report.invalid,
+        [
+            "no request was answered",
+            "0 of 1000 peers placed",
+            "1000 peers of the fill were not accepted: not today"
+        ]
+    );
+    assert!(
+        report.idle_fraction <= 1.0 && report.to_text().contains("0 of 1000 peers"),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_fill_outlives_a_restart_of_the_tracker() {
+    let tracker = Tracker::udp(Fault::Restart);
+    let config = RunConfig {
+        fill: Some(FillShape::OneEach),
+        ..config(tracker.address, Pace::Window(32))
+    };
+    let report = checked(&config);
+    assert!(report.is_valid(), "{report:?}");
+    assert_eq!(report.answered.announces, config.workload.peers);
+    // Each of three sockets is held at its first refusal, with at most a window
+    // of requests in flight.
+    assert!((1..=96).contains(&report.error_replies), "{report:?}");
+}
+
+#[test]
+fn a_thread_that_cannot_be_pinned_is_told_before_anything_is_sent() {
+    let tracker = Tracker::udp(Fault::None);
+    let mut config = config(tracker.address, Pace::Rate(1e6));
+    config.cpus = vec![usize::MAX];
+    let error = run(&config, false).unwrap_err();
+    assert!(matches!(error, RunError::Pin(usize::MAX, _)), "{error}");
+    assert_eq!(tracker.announces(), 0);
+}
+
+#[test]
+fn only_accepted_peers_keep_a_fill_going() {
+    let config = RunConfig {
+        fill: Some(FillShape::OneEach),
+        ..config((V4, 1).into(), Pace::Window(1))
+    };
+    let mut account = Account::new(&config, 0);
+    let timeline = Timeline::new(Duration::ZERO, None);
+    let second = 1_000_000_000;
+    let mut answer = |verdict, now| {
+        let (request, attempts) = account.source.draw().unwrap().unwrap();
+        let entry = Entry {
+            request,
+            intended: now,
+            sent: now,
+            measured: true,
+            attempts,
+        };
+        account.arrived(20, now, &timeline);
+        account.answered(&entry, &verdict, now);
+        [account.has_stalled(now + 8 * second), account.stats.stalled]
+    };
+    assert_eq!(answer(Verdict::Good { peers: 0 }, second), [false; 2]);
+    assert_eq!(answer(Verdict::Bad("no"), 3 * second), [false; 2]);
+    assert_eq!(answer(Verdict::Failure(b"no"), 4 * second), [true; 2]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod tiny_tracker;
 
 use std::collections::HashSet;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tiny_tracker::{Fault, Tracker};
 
@@ -81,13 +81,32 @@ fn what_makes_no_sense_is_refused_and_says_why() {
             "udp://127.0.0.1:1 --fill 9 --fill-shape x",
             "write one-each; or as --skew:",
         ),
+        (
+            "udp://127.0.0.1:1 --fill 100000000000 --info-hashes 1 --threads 2",
+            "--fill 100000000000 is too much: swarm 0 needs more than 524280",
+        ),
+        (
+            "udp://127.0.0.1:1 --threads 1025",
+            "--threads 1025 is more than 1024",
+        ),
+        (
+            "udp://127.0.0.1:1 --peers 18446744073709551615",
+            "is more than 1000000000000",
+        ),
+        (
+            "udp://127.0.0.1:1 --fill-shape one-each",
+            "required arguments were not provided",
+        ),
         ("udp://127.0.0.1:1 --skew 0", "a Zipf exponent above 0"),
         (
             "udp://127.0.0.1:1 --window 3 --rate 3",
             "cannot be used with",
         ),
-        ("udp://127.0.0.1:1 --rate 0", "--rate 0 is not between"),
-        ("udp://127.0.0.1:1 --rate nan", "--rate NaN is not between"),
+        (
+            "udp://127.0.0.1:1 --rate 0",
+            "--rate 0 is not above 0 and at most",
+        ),
+        ("udp://127.0.0.1:1 --rate nan", "--rate NaN is not above 0"),
         (
             "udp://127.0.0.1:1 --timeout 0",
             "--timeout 0 is not between",
@@ -108,7 +127,14 @@ fn what_makes_no_sense_is_refused_and_says_why() {
             "udp://127.0.0.1:1 --started 0.6 --completed 0.6",
             "together is 1.2",
         ),
-        ("udp://127.0.0.1:1 --announces 0", "nor all 0"),
+        ("udp://127.0.0.1:1 --announces 0", "and not all 0"),
+        (
+            "udp://127.0.0.1:1 --scrapes 1e10",
+            "must be finite, not negative and at most 10^9",
+        ),
+        ("udp://127.0.0.1:1 --scrapes nan", "must be finite"),
+        ("udp://127.0.0.1:1 --rate -5", "--rate -5 is not above 0"),
+        ("udp://127.0.0.1:1 --threads -1", "invalid value '-1'"),
         (
             "udp://127.0.0.1:1 --scrape-hashes 75",
             "not between 1 and 74",
@@ -200,6 +226,57 @@ fn the_summary_is_for_people_and_json_for_machines() {
 }
 
 #[test]
+fn a_report_that_cannot_be_printed_is_no_panic() {
+    let tracker = Tracker::udp(Fault::None);
+    let target = format!("udp://{}", tracker.address);
+    let run = |out: Stdio| {
+        Command::new(env!("CARGO_BIN_EXE_karuta-load-tester"))
+            .args([&target, "--warm-up=0", "--duration=0.02", "--timeout=20000"])
+            .stdout(out)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = run(Stdio::piped());
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = run(full.into()).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.starts_with("error: cannot print the report: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_interrupted_run_still_reports_and_says_so() {
+    let tracker = Tracker::udp(Fault::None);
+    let child = Command::new(env!("CARGO_BIN_EXE_karuta-load-tester"))
+        .arg(format!("udp://{}", tracker.address))
+        .args(["--warm-up=0", "--duration=1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while tracker.announces() < 100 {
+        std::thread::yield_now();
+    }
+    karuta_load_tester::sys::signal(child.id(), 2).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("INVALID") && said.contains("interrupted"),
+        "{said}"
+    );
+    assert!(!said.contains("measured for 1000"), "{said}");
+}
+
+#[test]
 fn the_info_hashes_that_are_written_are_those_that_are_sent() {
     let path = std::env::temp_dir().join(format!("karuta-hashes-{}", std::process::id()));
     let tracker = Tracker::udp(Fault::None);
@@ -228,6 +305,12 @@ fn the_info_hashes_that_are_written_are_those_that_are_sent() {
         .collect();
     assert_eq!(written, sent);
     assert_eq!(tracker.announces(), 300);
+
+    for mistake in ["--info-hashes 0", "127.0.0.1:1"] {
+        let output = tester(&format!("{mistake} --write-info-hashes {}", path.display()));
+        assert_eq!(output.status.code(), Some(2), "{mistake}");
+        assert!(!path.exists(), "{mistake}");
+    }
 
     let output = tester("--write-info-hashes /nonexistent/file");
     assert_eq!(output.status.code(), Some(1));

@@ -90,6 +90,16 @@ pub enum Fault {
     Malformed,
     WrongAction,
     TooManyPeers,
+    /// Announces are answered with a thousand peers.
+    ThousandPeers,
+    /// Scrapes are answered with one swarm.
+    FewSwarms,
+    /// Announces are answered until the twentieth, and then no more.
+    Die,
+    /// After a hundred requests, connection ids given before are refused.
+    Restart,
+    /// The n-th announce, and every n-th, is answered twice.
+    Repeat(u64),
     /// The 11th to the 110th announce are answered together with the 111th.
     WithholdAHundred,
 }
@@ -122,21 +132,35 @@ impl Tracker {
         thread::spawn(move || {
             let mut request = [0; 2048];
             let mut withheld = Vec::new();
+            let mut requests = 0;
             while !stop.load(Ordering::Relaxed) {
                 let Ok((len, from)) = socket.recv_from(&mut request) else {
                     continue;
                 };
                 let request = &request[..len];
-                let reply = udp_reply(request, from, fault);
-                if request[11] == 1 && request[..8] == *b"tinyconn" {
+                requests += 1;
+                let connection_id = match fault {
+                    Fault::Restart if requests > 100 => b"restarts",
+                    _ => b"tinyconn",
+                };
+                let reply = udp_reply(request, from, fault, connection_id);
+                if request[11] == 1 && request[..8] == *connection_id {
                     let number = 1 + announces.fetch_add(1, Ordering::Relaxed);
                     if fault == Fault::DropEveryThird && number.is_multiple_of(3) {
+                        continue;
+                    }
+                    if fault == Fault::Die && number > 20 {
                         continue;
                     }
                     let port = u16::from_be_bytes([request[96], request[97]]);
                     seen.lock()
                         .unwrap()
                         .insert((request[16..36].to_vec(), from.ip(), port));
+                    if let Fault::Repeat(n) = fault
+                        && number.is_multiple_of(n)
+                    {
+                        let _ = socket.send_to(&reply, from);
+                    }
                     if fault == Fault::WithholdAHundred && (11..=110).contains(&number) {
                         withheld.push((reply, from));
                         continue;
@@ -198,18 +222,24 @@ impl Drop for Tracker {
     }
 }
 
-fn udp_reply(request: &[u8], from: SocketAddr, fault: Fault) -> Vec<u8> {
+fn udp_reply(request: &[u8], from: SocketAddr, fault: Fault, connection_id: &[u8; 8]) -> Vec<u8> {
     let mut id: [u8; 4] = request[12..16].try_into().unwrap();
     let is_connect = request[..8] == 0x0417_2710_1980u64.to_be_bytes();
     let action = if is_connect { 0 } else { request[11] };
     if action == 0 {
-        return [&[0, 0, 0, 0], &id[..], b"tinyconn"].concat();
+        return [&[0, 0, 0, 0], &id[..], connection_id].concat();
+    }
+    if fault == Fault::Restart && request[..8] != *connection_id {
+        return [&[0, 0, 0, 3], &id[..], b"bad connection ID"].concat();
     }
     assert_eq!(
         request[..8],
-        *b"tinyconn",
+        *connection_id,
         "the connection id must come back"
     );
+    if action == 2 && fault == Fault::FewSwarms {
+        return [&[0, 0, 0, 2], &id[..], &[0; 12]].concat();
+    }
     if action == 2 {
         return [
             &[0, 0, 0, 2],
@@ -228,6 +258,7 @@ fn udp_reply(request: &[u8], from: SocketAddr, fault: Fault) -> Vec<u8> {
         Fault::Error => [&[0, 0, 0, 3], &id[..], b"not today"].concat(),
         Fault::Malformed => [&[0, 0, 0, 1], &id[..], &body[..15]].concat(),
         Fault::WrongAction => [&[0, 0, 0, 2], &id[..], &body[..]].concat(),
+        Fault::ThousandPeers => [&[0, 0, 0, 1], &id[..], &vec![7; 12 + 1000 * peer]].concat(),
         Fault::TooManyPeers => [&[0, 0, 0, 1], &id[..], &vec![7; 12 + 6 * peer]].concat(),
         _ => [&[0, 0, 0, 1], &id[..], &body].concat(),
     }
