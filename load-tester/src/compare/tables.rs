@@ -122,17 +122,7 @@ impl Figure {
         let index = match self.rows.iter().position(|row| row.name == name) {
             Some(index) => index,
             None => {
-                self.rows.push(Row {
-                    name: name.into(),
-                    is_limit,
-                    values: Vec::new(),
-                    median: None,
-                    min: None,
-                    max: None,
-                    disturbed: 0,
-                    detail: None,
-                    notes: Vec::new(),
-                });
+                self.rows.push(Row::new(name, is_limit));
                 self.rows.len() - 1
             }
         };
@@ -141,6 +131,21 @@ impl Figure {
 }
 
 impl Row {
+    /// Without values.
+    fn new(name: &str, is_limit: bool) -> Row {
+        Row {
+            name: name.into(),
+            is_limit,
+            values: Vec::new(),
+            median: None,
+            min: None,
+            max: None,
+            disturbed: 0,
+            detail: None,
+            notes: Vec::new(),
+        }
+    }
+
     /// Adds a run's value.
     pub fn add(&mut self, value: f64) {
         self.values.push(value);
@@ -200,7 +205,10 @@ pub fn markdown(comparison: &Comparison) -> String {
         .collect();
     let _ = writeln!(
         text,
-        "{} ({} processors), Linux {}; servers on processor {}, generator on {}; {}. Took {:.0} s.",
+        "{} ({} processors), Linux {}; servers on processor {}, generator on {}; {}. Took {:.0} s.\n\n\
+         Against the first: the middle of the ratios within each round, with the least and the \
+         greatest. Disturbed: runs in which the server waited for its processor over a twentieth \
+         of the time (other load, or more threads than processors).",
         host.processor,
         host.processors,
         host.kernel,
@@ -218,16 +226,13 @@ pub fn markdown(comparison: &Comparison) -> String {
         );
         let _ = writeln!(
             text,
-            "| | median | min..max | runs | disturbed | compared with the first | notes |"
+            "| | median | min..max | runs | disturbed | against the first | notes |"
         );
         let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---|");
-        let base = figure.rows.iter().find_map(|row| row.median);
+        let base = figure.rows.iter().find(|row| row.median.is_some());
         for row in &figure.rows {
             let number = |value: Option<f64>| value.map_or("-".into(), readable);
-            let ratio = match (row.median, base) {
-                (Some(median), Some(base)) if base > 0.0 => format!("{:.2}", median / base),
-                _ => "-".into(),
-            };
+            let ratio = base.map_or("-".into(), |base| ratio(row, base));
             let _ = writeln!(
                 text,
                 "| {} | {} | {}..{} | {} | {} | {ratio} | {} |",
@@ -248,6 +253,28 @@ pub fn markdown(comparison: &Comparison) -> String {
         }
     }
     text
+}
+
+/// A row's values against another's. Those of one round if there are as many,
+/// as a shared host changes its speed from round to round: the middle of these
+/// ratios, with the least and the greatest.
+fn ratio(row: &Row, base: &Row) -> String {
+    if row.values.len() == base.values.len() && row.values.len() > 1 {
+        let mut ratios = Row::new("", false);
+        for (value, base) in row.values.iter().zip(&base.values) {
+            ratios.add(value / base);
+        }
+        if let (Some(median), Some(min), Some(max)) = (ratios.median, ratios.min, ratios.max) {
+            return match std::ptr::eq(row, base) {
+                true => "1".into(),
+                false => format!("{median:.2} ({min:.2}..{max:.2})"),
+            };
+        }
+    }
+    match (row.median, base.median) {
+        (Some(median), Some(base)) if base > 0.0 => format!("{:.2}", median / base),
+        _ => "-".into(),
+    }
 }
 
 /// All figures as groups of horizontal bars, the spread drawn over each.
@@ -359,6 +386,9 @@ mod tests {
             figure.row("karuta", false).add(value);
         }
         figure.row("other", false).add(1234.5);
+        for value in [600_000.0, 100_000.0, 100_000.0] {
+            figure.row("as often", false).add(value);
+        }
         figure.row("missing", false).note("not installed | really");
         figure.row("missing", false).note("not installed | really");
         let host = Host {
@@ -380,11 +410,15 @@ mod tests {
     fn the_table_has_median_and_spread() {
         let text = markdown(&comparison());
         assert!(
-            text.contains("| karuta | 200,000 | 100,000..300,000 | 3 | 0 | 1.00 |  |"),
+            text.contains("| karuta | 200,000 | 100,000..300,000 | 3 | 0 | 1 |  |"),
             "{text}"
         );
         assert!(
             text.contains("| other | 1,234 | 1,234..1,234 | 1 | 0 | 0.01 |  |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| as often | 100,000 | 100,000..600,000 | 3 | 0 | 1.00 (0.50..2.00) |"),
             "{text}"
         );
         assert!(
@@ -396,7 +430,7 @@ mod tests {
     #[test]
     fn the_plot_has_a_bar_per_measured_row() {
         let text = svg(&comparison());
-        assert_eq!(text.matches("height=\"16\"").count(), 2, "{text}");
+        assert_eq!(text.matches("height=\"16\"").count(), 3, "{text}");
         assert!(text.contains("Title &amp; more"), "{text}");
     }
 
