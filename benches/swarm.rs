@@ -9,12 +9,13 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use karuta::bittorrent::{Event, InfoHash};
+use karuta::runtime::clock::Clock;
 use karuta::swarm::{
     Capacity, Peer4, PeerSink, Random, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore,
 };
 use std::hint::black_box;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SETTINGS: SwarmSettings = SwarmSettings {
     peer_lifetime_seconds: 1860,
@@ -248,15 +249,16 @@ fn sweeps(c: &mut Criterion) {
     let all_due = 8 + 2 * SETTINGS.peer_lifetime_seconds;
     group.bench_function("a slice of 1000, everybody due", |b| {
         let mut capacity = Capacity::UNLIMITED;
+        let clock = Clock::start();
         b.iter_custom(|slices| {
             let mut took = Duration::ZERO;
             for _ in 0..slices {
                 if fixture.store.totals().swarms == 0 {
                     fill(&mut fixture);
                 }
-                let start = Instant::now();
+                let before = clock.elapsed();
                 let report = fixture.store.sweep(all_due, 1000, &mut capacity);
-                took += start.elapsed();
+                took += clock.elapsed() - before;
                 assert!(report.expired_peers > 0, "a slice without peers");
             }
             took

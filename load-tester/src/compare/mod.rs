@@ -6,6 +6,7 @@
 //! invalid) is said in the table.
 
 mod figures;
+mod record;
 mod servers;
 mod tables;
 
