@@ -4,6 +4,8 @@
 //! exactly once, as [`Account::answered`] or as [`Account::lost`]. A fill's
 //! request that got no good answer goes back to its source.
 
+use std::cmp::Ordering;
+
 use crate::config::RunConfig;
 use crate::inflight::Entry;
 use crate::pace::{Progress, Timeline};
@@ -48,6 +50,16 @@ impl Verdict<'_> {
         match usize::try_from(numwant) {
             Ok(most @ 1..) if peers > most => Verdict::Bad("(more peers than asked for)"),
             _ => Verdict::Good { peers },
+        }
+    }
+
+    /// Of a reply with `given` swarms to a scrape that asked for `asked`;
+    /// `fewer` says what is wrong with one that has fewer.
+    pub fn of_swarms(given: usize, asked: usize, fewer: &'static str) -> Self {
+        match given.cmp(&asked) {
+            Ordering::Less => Verdict::Bad(fewer),
+            Ordering::Equal => Verdict::Good { peers: 0 },
+            Ordering::Greater => Verdict::Bad("(more swarms than asked for)"),
         }
     }
 }

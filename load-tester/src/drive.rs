@@ -66,9 +66,9 @@ pub fn drive(
         load.expire(now);
         let account = load.account();
         // It moves where the run is interrupted.
-        account.end_at(timeline.end());
-        let hopeless = account.has_stalled(now) || timeline.is_given_up();
         let end = timeline.end();
+        account.end_at(end);
+        let hopeless = account.has_stalled(now) || timeline.is_given_up();
         let open = account.gate.is_open(now, end) && now < end.saturating_add(timeout);
         let sending = open && !hopeless;
         let sent = if sending {

@@ -9,10 +9,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use crate::packet::MAX_SCRAPE_HASHES;
 use crate::sys::{BATCH, Epoll, Receiver, Replier};
-
-/// More info hashes than this have no place in a scrape (BEP 15).
-const MAX_SCRAPE_HASHES: usize = 74;
 
 /// Answers connects, announces (with `peers` peers) and scrapes (with zeroes)
 /// for ever: blocking recvmmsg, then sendmmsg, 64 at a time.

@@ -209,13 +209,10 @@ pub fn judge<'a>(reply: &Reply<'a>, kind: Kind, numwant: i32, scrape_hashes: usi
         return Verdict::Bad("(status is not 200)");
     }
     match (kind, body.peers, body.files) {
-        (Kind::Scrape, _, Some(files)) if files > scrape_hashes => {
-            Verdict::Bad("(more swarms than asked for)")
+        (Kind::Scrape, _, Some(files)) => {
+            let fewer = "(fewer swarms than asked for: unknown ones may be left out, fill first)";
+            Verdict::of_swarms(files, scrape_hashes, fewer)
         }
-        (Kind::Scrape, _, Some(files)) if files < scrape_hashes => {
-            Verdict::Bad("(fewer swarms than asked for: unknown ones may be left out, fill first)")
-        }
-        (Kind::Scrape, _, Some(_)) => Verdict::Good { peers: 0 },
         (Kind::Scrape, _, None) => Verdict::Bad("(scrape reply without files)"),
         (_, None, _) => Verdict::Bad("(announce reply without peers)"),
         (_, Some(_), _) if !body.has_interval => Verdict::Bad("(announce reply without interval)"),

@@ -86,12 +86,10 @@ impl Source {
             {
                 return Ok(Some(request));
             }
-            let Some(next) = self.draw()? else {
+            let Some((request, attempts)) = self.draw()? else {
                 return Ok(None);
             };
-            if let Source::Fill { set_aside, .. } = self {
-                set_aside[usize::from(next.0.source)].push(next);
-            }
+            self.set_aside(request, attempts);
         }
     }
 
@@ -99,13 +97,11 @@ impl Source {
     /// be sent again.
     pub fn failed(&mut self, request: Request, attempts: u16, refused: bool) -> bool {
         let limit = if refused { MAX_REFUSALS } else { MAX_ATTEMPTS };
-        match self {
-            Source::Fill { again, .. } if attempts + 1 < limit => {
-                again.push((request, attempts + 1));
-                true
-            }
-            _ => false,
+        let goes_on = self.is_fill() && attempts + 1 < limit;
+        if goes_on {
+            self.put_back(request, attempts + 1);
         }
+        goes_on
     }
 
     /// Takes back a request that could not be sent, or not count.
@@ -115,8 +111,8 @@ impl Source {
         }
     }
 
-    /// Keeps a request that its source address cannot send now, until
-    /// [`Source::release`].
+    /// Keeps a request for when its source address can send it: until
+    /// [`Source::next_from`] or [`Source::release`].
     pub fn set_aside(&mut self, request: Request, attempts: u16) {
         if let Source::Fill { set_aside, .. } = self {
             set_aside[usize::from(request.source)].push((request, attempts));

@@ -5,7 +5,6 @@
 //!
 //! Invariant: between two turns, everything queued has been sent.
 
-use std::cmp::Ordering;
 use std::io;
 use std::net::UdpSocket;
 
@@ -202,7 +201,8 @@ impl UdpLoad<'_> {
                 Verdict::of_peers(peers, self.config.numwant)
             }
             (Kind::Scrape, Some(Reply::Scrape { hashes })) => {
-                of_swarms(hashes, self.config.scrape_hashes)
+                let fewer = "(fewer swarms than asked for)";
+                Verdict::of_swarms(hashes, self.config.scrape_hashes, fewer)
             }
             (Kind::Announce, Some(Reply::Error { message }))
                 if self.account.source.is_fill() && is_about_connection_id(message) =>
@@ -394,15 +394,6 @@ impl Socket {
         self.connects_queued = 0;
         self.announces_queued = 0;
         self.scrapes_queued = 0;
-    }
-}
-
-/// Of a scrape reply.
-fn of_swarms(given: usize, asked: usize) -> Verdict<'static> {
-    match given.cmp(&asked) {
-        Ordering::Less => Verdict::Bad("(fewer swarms than asked for)"),
-        Ordering::Equal => Verdict::Good { peers: 0 },
-        Ordering::Greater => Verdict::Bad("(more swarms than asked for)"),
     }
 }
 

@@ -25,21 +25,22 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
 /// A URL as logs and the effective configuration have it. What may be secret,
 /// the user's name and password and the query, is only said to be set.
 pub(crate) fn public_url(url: &str) -> String {
-    let Some(read) = read(url) else {
-        return "a URL".to_owned();
-    };
+    read(url).map_or("a URL".to_owned(), |url| masked(&url))
+}
+
+fn masked(url: &Uri) -> String {
     let mask = Secret::MASK;
-    let scheme = read.scheme_str().unwrap_or_default();
-    let authority = read.authority().map_or("", |authority| authority.as_str());
+    let scheme = url.scheme_str().unwrap_or_default();
+    let authority = url.authority().map_or("", |authority| authority.as_str());
     let host = match authority.rsplit_once('@') {
         Some((_, host)) => format!("{mask}@{host}"),
         None => authority.to_owned(),
     };
-    let query = match read.query() {
+    let query = match url.query() {
         Some(_) => format!("?{mask}"),
         None => String::new(),
     };
-    format!("{scheme}://{host}{}{query}", read.path())
+    format!("{scheme}://{host}{}{query}", url.path())
 }
 
 /// Writes a hook's options with each URL in them as it may be shown.
@@ -49,9 +50,10 @@ pub(super) fn serialize<S: Serializer>(options: &Value, to: S) -> Result<S::Ok, 
 
 fn shown(value: &Value) -> Value {
     match value {
-        Value::String(text) if text.contains(['@', '?']) && read(text).is_some() => {
-            Value::String(public_url(text))
-        }
+        Value::String(text) if text.contains(['@', '?']) => match read(text) {
+            Some(url) => Value::String(masked(&url)),
+            None => value.clone(),
+        },
         Value::Sequence(values) => Value::Sequence(values.iter().map(shown).collect()),
         Value::Mapping(pairs) => {
             let pairs = pairs.iter().map(|(key, value)| (key.clone(), shown(value)));

@@ -73,7 +73,7 @@ pub struct Figure {
 }
 
 /// One server's values.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Row {
     /// Server or variant.
     pub name: String,
@@ -122,7 +122,11 @@ impl Figure {
         let index = match self.rows.iter().position(|row| row.name == name) {
             Some(index) => index,
             None => {
-                self.rows.push(Row::new(name, is_limit));
+                self.rows.push(Row {
+                    name: name.into(),
+                    is_limit,
+                    ..Row::default()
+                });
                 self.rows.len() - 1
             }
         };
@@ -131,33 +135,13 @@ impl Figure {
 }
 
 impl Row {
-    /// Without values.
-    fn new(name: &str, is_limit: bool) -> Row {
-        Row {
-            name: name.into(),
-            is_limit,
-            values: Vec::new(),
-            median: None,
-            min: None,
-            max: None,
-            disturbed: 0,
-            detail: None,
-            notes: Vec::new(),
-        }
-    }
-
     /// Adds a run's value.
     pub fn add(&mut self, value: f64) {
         self.values.push(value);
-        let mut sorted = self.values.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        self.median = Some(match sorted.len() % 2 {
-            0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
-            _ => sorted[middle],
-        });
-        self.min = sorted.first().copied();
-        self.max = sorted.last().copied();
+        let spread = spread(&self.values);
+        self.median = spread.map(|(median, _, _)| median);
+        self.min = spread.map(|(_, min, _)| min);
+        self.max = spread.map(|(_, _, max)| max);
     }
 
     /// Adds a note once.
@@ -260,11 +244,9 @@ pub fn markdown(comparison: &Comparison) -> String {
 /// ratios, with the least and the greatest.
 fn ratio(row: &Row, base: &Row) -> String {
     if row.values.len() == base.values.len() && row.values.len() > 1 {
-        let mut ratios = Row::new("", false);
-        for (value, base) in row.values.iter().zip(&base.values) {
-            ratios.add(value / base);
-        }
-        if let (Some(median), Some(min), Some(max)) = (ratios.median, ratios.min, ratios.max) {
+        let pairs = row.values.iter().zip(&base.values);
+        let ratios: Vec<f64> = pairs.map(|(value, base)| value / base).collect();
+        if let Some((median, min, max)) = spread(&ratios) {
             return match std::ptr::eq(row, base) {
                 true => "1".into(),
                 false => format!("{median:.2} ({min:.2}..{max:.2})"),
@@ -275,6 +257,19 @@ fn ratio(row: &Row, base: &Row) -> String {
         (Some(median), Some(base)) if base > 0.0 => format!("{:.2}", median / base),
         _ => "-".into(),
     }
+}
+
+/// The middle of some values, the least and the greatest; `None` of none.
+fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (min, max) = (*sorted.first()?, *sorted.last()?);
+    let middle = sorted.len() / 2;
+    let median = match sorted.len() % 2 {
+        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        _ => sorted[middle],
+    };
+    Some((median, min, max))
 }
 
 /// All figures as groups of horizontal bars, the spread drawn over each.
