@@ -241,13 +241,7 @@ fn renewals_and_errors_are_counted() {
     }
     client.send(&Announce::leecher(hash(1), 1000).packet(client.id ^ 1, 5));
     client.receive();
-    // In which minute they fall is a matter of time.
-    let renewals = stats(&server, "renew");
-    let counts = renewals.lines().map(|line| &line[3..]);
-    let sum: u32 = counts
-        .map(|count| count.parse::<u32>().expect("a count"))
-        .sum();
-    assert_eq!(sum, 2, "{renewals}");
+    assert!(stats(&server, "renew").starts_with("00 2\n01 0\n"));
     let xml = stats(&server, "everything");
     assert!(xml.contains("<missmatch>1</missmatch>"), "{xml}");
     // Not found, not understood, not allowed, and two that name a hash.

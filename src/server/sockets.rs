@@ -36,15 +36,8 @@ impl Sockets {
                     packet_info: address.ip().is_unspecified(),
                 };
                 let bind = |address| sys::socket::udp(address, options);
-                let Some(group) = bind_group(
-                    "udp.addr",
-                    address,
-                    false,
-                    shards,
-                    udp.addr.len(),
-                    bind,
-                    UdpSocket::local_addr,
-                )?
+                let Some(group) =
+                    bind_group("udp.addr", address, false, shards, udp.addr.len(), bind)?
                 else {
                     continue;
                 };
@@ -62,9 +55,8 @@ impl Sockets {
                 ("http.https_addr", &http.https_addr),
             ] {
                 for &address in wanted {
-                    let local = TcpListener::local_addr;
                     let tcp = sys::socket::tcp;
-                    let group = bind_group(key, address, true, shards, addresses, tcp, local)?;
+                    let group = bind_group(key, address, true, shards, addresses, tcp)?;
                     let Some(group) = group else {
                         continue;
                     };
@@ -151,18 +143,13 @@ fn bind_group<S>(
     shards: usize,
     addresses: usize,
     bind: impl Fn(SocketAddr) -> io::Result<S>,
-    local: impl Fn(&S) -> io::Result<SocketAddr>,
 ) -> Result<Option<Group<S>>, StartError> {
     let all = || -> io::Result<Group<S>> {
-        if address.port() != 0 {
-            // With SO_REUSEPORT a second tracker could join the group and take
-            // a part of the requests unnoticed.
-            sys::socket::probe_free(address, stream)?;
-        }
-        let first = bind(address)?;
-        let address = local(&first)?;
-        let mut sockets = vec![Some(first)];
-        for _ in 1..shards {
+        // With SO_REUSEPORT a second tracker could join the group and take a
+        // part of the requests unnoticed.
+        let address = sys::socket::probe_free(address, stream)?;
+        let mut sockets = Vec::new();
+        for _ in 0..shards {
             sockets.push(Some(bind(address)?));
         }
         Ok(Group { address, sockets })

@@ -81,11 +81,13 @@ pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Whether anyone else listens on this address, so that a second tracker on
 /// the same port is told instead of silently taking half of the requests:
-/// binds once without SO_REUSEPORT and lets go.
+/// binds once without SO_REUSEPORT and lets go. Returns the address, with a
+/// port that is free in place of 0: asked for one with SO_REUSEPORT, the kernel
+/// may choose that of another UDP group.
 ///
 /// # Errors
 /// `AddrInUse` when someone does; other errors of `bind` likewise.
-pub fn probe_free(address: SocketAddr, stream: bool) -> io::Result<()> {
+pub fn probe_free(address: SocketAddr, stream: bool) -> io::Result<SocketAddr> {
     let (kind, protocol) = match stream {
         true => (Type::STREAM, Protocol::TCP),
         false => (Type::DGRAM, Protocol::UDP),
@@ -98,7 +100,9 @@ pub fn probe_free(address: SocketAddr, stream: bool) -> io::Result<()> {
         // Connections of an earlier run in TIME_WAIT do not count.
         socket.set_reuse_address(true)?;
     }
-    socket.bind(&address.into())
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket();
+    bound.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
@@ -151,5 +155,21 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         probe_free(address, true).expect("free again");
+    }
+
+    /// Left to the kernel, two of so many would nearly surely share a port.
+    #[test]
+    fn each_group_gets_a_port_of_its_own() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut ports = std::collections::HashSet::new();
+        let bind = |_| {
+            let free = probe_free(any, false).expect("a free port");
+            let socket = udp(free, UdpOptions::default()).expect("bind");
+            assert!(ports.insert(free.port()), "{free} twice");
+            assert_eq!(socket.local_addr().expect("address"), free);
+            socket
+        };
+        let sockets: Vec<_> = (0..500).map(bind).collect();
+        drop(sockets);
     }
 }
