@@ -83,7 +83,12 @@ fn exchange(name: &str, transport: Transport, seeder: Kind, leecher: Kind) {
 
     let [seeder_ip, leecher_ip] = addresses(family);
     let mut seeding = seeder.start(&place, "seeder", seeder_ip);
-    seeding.wait_until(deadline, "the seeder is in the swarm", |_| {
+    seeding.wait_until(deadline, "the seeder is in the swarm", |client| {
+        if seeder == Kind::Transmission && client.has_ended() {
+            // Between checking the file and seeding it the torrent is stopped
+            // for a moment. Should Transmission look just then, it ends.
+            *client = seeder.start(&place, "seeder", seeder_ip);
+        }
         swarm() == [1, 0, 0]
     });
 
@@ -215,6 +220,7 @@ enum Kind {
 }
 
 impl Kind {
+    /// Starts it; a seeder checks the file that it finds before it seeds.
     fn start(self, place: &Place, role: &str, address: IpAddr) -> Client {
         let directory = place.0.join(role);
         let torrent = place.torrent();
@@ -295,10 +301,9 @@ fn transmission(
     let mut command = place.command("stdbuf");
     // Into a pipe it would speak only every 4096 bytes.
     command.args(["--output=0", "transmission-cli"]);
+    // Not "-v" for a seeder: a new torrent is checked anyway, and to check it
+    // twice is to be stopped for a moment twice.
     command.arg("-g").arg(config).arg("-w").arg(directory);
-    if role == "seeder" {
-        command.arg("-v");
-    }
     command.arg(torrent);
     command
 }
@@ -436,14 +441,16 @@ impl Client {
     /// Asks it to end, the way each of them understands, and waits for it.
     fn stop(&mut self, deadline: Instant) {
         self.stdin = None;
-        if self.child.try_wait().expect("its state").is_none() {
+        if !self.has_ended() {
             let id = self.child.id().to_string();
             let killed = Command::new("kill").args(["-INT", &id]).status();
             assert!(killed.expect("run kill").success(), "kill -INT {id}");
         }
-        self.wait_until(deadline, "it ends", |client| {
-            client.child.try_wait().expect("its state").is_some()
-        });
+        self.wait_until(deadline, "it ends", Self::has_ended);
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_some()
     }
 
     fn fail(&mut self, what: &str) -> ! {
