@@ -82,12 +82,6 @@ impl<P: StoredPeer> Slot<P> {
         }
     }
 
-    /// Its end, for a prefetch.
-    #[inline]
-    pub(super) fn last_part(&self) -> &P::Body {
-        &self.body
-    }
-
     #[inline]
     pub(super) fn downloads(&self) -> u32 {
         self.head & MAX_DOWNLOADS

@@ -14,7 +14,7 @@ use super::{
     Totals,
 };
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash, ScrapeCounts};
-use crate::sys::prefetch_read;
+use crate::sys::prefetch_whole;
 
 /// Blocks of 128 slots (about 5 kB), segments of up to 16 blocks: a growth
 /// moves at most 2048 slots, some tens of microseconds.
@@ -70,9 +70,7 @@ impl<P: StoredPeer> SwarmStore<P> {
     #[inline]
     pub fn prefetch_slot(&self, hash: u64) {
         self.table.likely(hash, |slot| {
-            prefetch_read(slot);
-            // It may reach into the next cache line.
-            prefetch_read(slot.last_part());
+            prefetch_whole(slot);
         });
     }
 

@@ -14,4 +14,4 @@ pub mod socket;
 pub mod steering;
 
 mod prefetch;
-pub use prefetch::prefetch_read;
+pub use prefetch::{prefetch_read, prefetch_whole};
