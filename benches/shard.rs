@@ -17,6 +17,7 @@ use karuta::shard::Shard;
 use karuta::shard::exchange::{Exchange, PeerList, Question};
 use karuta::shard::owner::OwnerMap;
 use karuta::shard::stats::ShardStats;
+use karuta::swarm::Lookup;
 use shard_settings::shard_settings;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -55,19 +56,22 @@ fn announce(swarm: u32, peer: u32, num_want: u32) -> Announce {
 
 /// A batch as the UDP frontend takes it: every stage for all, then the next.
 fn in_stages(shard: &mut Shard, batch: &[Announce], peers: &mut PeerList) {
-    let mut hashes = [0; BATCH];
-    for (hash, announce) in hashes.iter_mut().zip(batch) {
-        *hash = shard.prefetch_swarm(AddressFamily::V4, &announce.info_hash);
+    let mut lookups = [Lookup::from(0); BATCH];
+    for (lookup, announce) in lookups.iter_mut().zip(batch) {
+        *lookup = shard.lookup(AddressFamily::V4, &announce.info_hash);
     }
-    for hash in &hashes {
-        shard.prefetch_slot(AddressFamily::V4, *hash);
+    for lookup in &mut lookups {
+        shard.prefetch_group(AddressFamily::V4, lookup);
     }
-    for (hash, announce) in hashes.iter().zip(batch) {
-        shard.prefetch_peers(*hash, announce);
+    for lookup in &mut lookups {
+        shard.prefetch_slot(AddressFamily::V4, lookup);
     }
-    for (hash, announce) in hashes.iter().zip(batch) {
+    for (lookup, announce) in lookups.iter().zip(batch) {
+        shard.prefetch_peers(lookup, announce);
+    }
+    for (lookup, announce) in lookups.iter().zip(batch) {
         peers.clear();
-        black_box(shard.announce_prefetched(NOW_SECONDS, *hash, announce, peers));
+        black_box(shard.announce_prefetched(NOW_SECONDS, lookup, announce, peers));
     }
 }
 

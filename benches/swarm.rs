@@ -11,7 +11,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use karuta::bittorrent::{Event, InfoHash};
 use karuta::runtime::clock::Clock;
 use karuta::swarm::{
-    Capacity, Peer4, PeerSink, Random, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore,
+    Capacity, Lookup, Peer4, PeerSink, Random, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore,
 };
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -64,42 +64,44 @@ impl Fixture {
         }
     }
 
-    fn announce(&mut self, hash: u64, announce: &SwarmAnnounce<Peer4>) {
+    fn announce(&mut self, lookup: &Lookup, announce: &SwarmAnnounce<Peer4>) {
         self.buffer.len = 0;
         let mut capacity = Capacity::UNLIMITED;
         let (random, buffer) = (&mut self.random, &mut self.buffer);
         black_box(
             self.store
-                .announce(7, hash, announce, &mut capacity, random, buffer),
+                .announce(7, lookup, announce, &mut capacity, random, buffer),
         );
     }
 
     fn join(&mut self, swarm: u32, n: u32) {
         let announce = announce_of(swarm, n, 0);
-        self.announce(self.store.hash(&announce.info_hash), &announce);
+        self.announce(&self.store.lookup(&announce.info_hash), &announce);
     }
 
     fn one_by_one(&mut self, batch: &[SwarmAnnounce<Peer4>]) {
         for announce in batch {
-            self.announce(self.store.hash(&announce.info_hash), announce);
+            self.announce(&self.store.lookup(&announce.info_hash), announce);
         }
     }
 
     fn prefetched(&mut self, batch: &[SwarmAnnounce<Peer4>]) {
-        let mut hashes = [0; BATCH];
-        for (hash, announce) in hashes.iter_mut().zip(batch) {
-            *hash = self.store.hash(&announce.info_hash);
-            self.store.prefetch_group(*hash);
+        let mut lookups = [Lookup::from(0); BATCH];
+        for (lookup, announce) in lookups.iter_mut().zip(batch) {
+            *lookup = self.store.lookup(&announce.info_hash);
         }
-        for hash in &hashes {
-            self.store.prefetch_slot(*hash);
+        for lookup in &mut lookups {
+            self.store.prefetch_group(lookup);
         }
-        for (hash, announce) in hashes.iter().zip(batch) {
+        for lookup in &mut lookups {
+            self.store.prefetch_slot(lookup);
+        }
+        for (lookup, announce) in lookups.iter().zip(batch) {
             self.store
-                .prefetch_peers(*hash, &announce.info_hash, &announce.peer);
+                .prefetch_peers(lookup, &announce.info_hash, &announce.peer);
         }
-        for (hash, announce) in hashes.iter().zip(batch) {
-            self.announce(*hash, announce);
+        for (lookup, announce) in lookups.iter().zip(batch) {
+            self.announce(lookup, announce);
         }
     }
 }
@@ -195,9 +197,9 @@ fn selections(c: &mut Criterion) {
         (0..peers).for_each(|n| fixture.join(1, n));
         for num_want in [0, 30] {
             let announce = announce_of(1, 1, num_want);
-            let hash = fixture.store.hash(&announce.info_hash);
+            let lookup = fixture.store.lookup(&announce.info_hash);
             c.bench_function(&format!("select {num_want} of a swarm of {peers}"), |b| {
-                b.iter(|| fixture.announce(hash, black_box(&announce)))
+                b.iter(|| fixture.announce(black_box(&lookup), black_box(&announce)))
             });
         }
     }

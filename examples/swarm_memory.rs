@@ -130,12 +130,12 @@ fn announce(store: &mut SwarmStore<Peer4>, swarm: u32, n: u32, random: &mut Rand
         is_seeder: n.is_multiple_of(3),
         num_want: 0,
     };
-    let hash = store.hash(&announce.info_hash);
+    let lookup = store.lookup(&announce.info_hash);
     let mut out: Vec<Peer4> = Vec::new();
     let start = Instant::now();
     store.announce(
         1,
-        hash,
+        &lookup,
         &announce,
         &mut Capacity::UNLIMITED.clone(),
         random,

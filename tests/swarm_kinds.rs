@@ -27,8 +27,8 @@ fn ids_follow_the_latest_announce() {
             num_want: 9,
         };
         let mut out = Vec::new();
-        let hash = store.hash(&info_hash);
-        store.announce(1, hash, &announce, &mut capacity, &mut random, &mut out);
+        let lookup = store.lookup(&info_hash);
+        store.announce(1, &lookup, &announce, &mut capacity, &mut random, &mut out);
         out.first().and_then(StoredPeer::peer_id)
     };
     announce(1, 1);
@@ -42,7 +42,7 @@ fn ipv6_swarms_work_alike() {
     let mut store = SwarmStore::<Peer6>::new(SETTINGS, 1);
     let (mut capacity, mut random) = (Capacity::UNLIMITED, Random::new(1));
     let info_hash = TORRENT;
-    let hash = store.hash(&info_hash);
+    let lookup = store.lookup(&info_hash);
     for n in 1..=500u32 {
         let ip = Ipv4Addr::from(n).to_ipv6_mapped();
         let peer = Peer6::new(ip, 6881);
@@ -54,7 +54,7 @@ fn ipv6_swarms_work_alike() {
             num_want: 50,
         };
         let mut out = Vec::new();
-        let outcome = store.announce(1, hash, &announce, &mut capacity, &mut random, &mut out);
+        let outcome = store.announce(1, &lookup, &announce, &mut capacity, &mut random, &mut out);
         assert_eq!(
             (outcome.counts.complete, outcome.counts.incomplete),
             (n / 2, n.div_ceil(2))

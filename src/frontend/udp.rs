@@ -25,6 +25,7 @@ use crate::protocol::udp::{self, ANNOUNCE_HEADER_BYTES, AnnounceAction};
 use crate::runtime::clock::Now;
 use crate::shard::Shard;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
+use crate::swarm::Lookup;
 use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
 use peers::DatagramPeers;
 use read::Reader;
@@ -65,7 +66,7 @@ struct Endpoint {
 /// An announce of this shard's own, verified, whose swarm is being fetched.
 struct Prepared {
     announce: Announce,
-    hash: u64,
+    lookup: Lookup,
     transaction_id: u32,
     action: AnnounceAction,
     interval_seconds: u32,
@@ -174,11 +175,14 @@ impl UdpFrontend {
             self.inbox.prefetch(at + AHEAD);
             reader.read(at, &self.inbox.datagram(at));
         }
-        for prepared in &self.prepared {
-            shard.prefetch_slot(prepared.announce.family(), prepared.hash);
+        for prepared in &mut self.prepared {
+            shard.prefetch_group(prepared.announce.family(), &mut prepared.lookup);
+        }
+        for prepared in &mut self.prepared {
+            shard.prefetch_slot(prepared.announce.family(), &mut prepared.lookup);
         }
         for prepared in &self.prepared {
-            shard.prefetch_peers(prepared.hash, &prepared.announce);
+            shard.prefetch_peers(&prepared.lookup, &prepared.announce);
         }
         match self.settings.dialect.combines_families() {
             false => self.announce_prepared::<false>(endpoint, now, shard),
@@ -274,10 +278,10 @@ impl UdpFrontend {
                     buffer: buffer.get_mut(ANNOUNCE_HEADER_BYTES..)?,
                     filled: 0,
                 };
-                let (hash, announce) = (prepared.hash, &prepared.announce);
+                let (lookup, announce) = (&prepared.lookup, &prepared.announce);
                 let counts = match BOTH {
-                    false => shard.announce_prefetched(now.seconds, hash, announce, &mut peers),
-                    true => shard.announce_counting_both(now.seconds, hash, announce, &mut peers),
+                    false => shard.announce_prefetched(now.seconds, lookup, announce, &mut peers),
+                    true => shard.announce_counting_both(now.seconds, lookup, announce, &mut peers),
                 };
                 let end = ANNOUNCE_HEADER_BYTES + peers.filled;
                 udp::write_announce_header(

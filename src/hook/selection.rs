@@ -12,7 +12,9 @@
 //! Works at the shard that owns the swarm.
 
 use crate::bittorrent::{AddressFamily, AnnounceCounts, Event, InfoHash};
-use crate::swarm::{AnnounceOutcome, Capacity, PeerSink, Random, StoredPeer, SwarmAnnounce};
+use crate::swarm::{
+    AnnounceOutcome, Capacity, Lookup, PeerSink, Random, StoredPeer, SwarmAnnounce,
+};
 use crate::swarm::{SwarmSettings, SwarmStore};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -193,7 +195,7 @@ impl Selector {
     pub fn announce<P: StoredPeer<Ip: StoredIp>>(
         &mut self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         request: &SwarmAnnounce<P>,
         swarms: &mut Selected<P>,
         (capacity, random): (&mut Capacity, &mut Random),
@@ -205,7 +207,7 @@ impl Selector {
             self.note(family_of(compact), scope, now_seconds);
         }
         let parts = (capacity, random);
-        self.choose(now_seconds, hash, request, scope, swarms, parts, output)
+        self.choose(now_seconds, lookup, request, scope, swarms, parts, output)
     }
 
     /// Hands out peers to one who is not stored: `request` is of a peer that
@@ -215,7 +217,7 @@ impl Selector {
     pub fn show<P: StoredPeer<Ip: StoredIp>>(
         &mut self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         request: &SwarmAnnounce<P>,
         requester: IpAddr,
         swarms: &mut Selected<P>,
@@ -228,7 +230,7 @@ impl Selector {
             swarms: 0,
         };
         let parts = (&mut no_room, random);
-        self.choose(now_seconds, hash, request, scope, swarms, parts, output)
+        self.choose(now_seconds, lookup, request, scope, swarms, parts, output)
             .counts
     }
 
@@ -237,7 +239,7 @@ impl Selector {
     fn choose<P: StoredPeer<Ip: StoredIp>>(
         &mut self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         request: &SwarmAnnounce<P>,
         scope: Scope,
         swarms: &mut Selected<P>,
@@ -252,7 +254,7 @@ impl Selector {
         };
         if wrong == 0 && !self.always {
             let store = &mut swarms.store;
-            return store.announce(now_seconds, hash, request, capacity, random, output);
+            return store.announce(now_seconds, lookup, request, capacity, random, output);
         }
         let choice = Choice {
             selection: &self.selection,
@@ -263,7 +265,7 @@ impl Selector {
                 .preferred_subnet
                 .map_or(0, |preferred| preferred.bits[family]),
         };
-        choice.announce(now_seconds, hash, swarms, (capacity, random), output)
+        choice.announce(now_seconds, lookup, swarms, (capacity, random), output)
     }
 
     /// Remembers that a peer of a narrow scope may be stored.
@@ -298,7 +300,7 @@ impl<P: StoredPeer<Ip: StoredIp>> Choice<'_, P> {
     fn announce(
         &self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         swarms: &mut Selected<P>,
         (capacity, random): (&mut Capacity, &mut Random),
         output: &mut impl PeerSink<P>,
@@ -315,7 +317,7 @@ impl<P: StoredPeer<Ip: StoredIp>> Choice<'_, P> {
             ..*self.request
         };
         candidates.clear();
-        let outcome = store.announce(now_seconds, hash, &wider, capacity, random, candidates);
+        let outcome = store.announce(now_seconds, lookup, &wider, capacity, random, candidates);
         // The store names seeders first, and none to a seeder.
         let seeders = match self.request.is_seeder {
             true => 0,

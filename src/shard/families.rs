@@ -5,10 +5,10 @@
 //! stranger in the other's swarm: it looks there and leaves nothing.
 
 use super::exchange::{PeerList, PeerOutput};
-use super::{Shard, Swarms, with_store, with_swarms};
+use super::{Shard, Swarms, with_swarms};
 use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event, ScrapeCounts};
 use crate::hook::selection::{Selected, Selector, StoredIp};
-use crate::swarm::{PeerSink, Random, StoredPeer, SwarmAnnounce};
+use crate::swarm::{Lookup, PeerSink, Random, StoredPeer, SwarmAnnounce};
 use std::net::IpAddr;
 
 /// Of which swarms of an info hash is asked.
@@ -43,11 +43,11 @@ impl Shard {
     pub fn announce_counting_both(
         &mut self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         announce: &Announce,
         output: &mut impl PeerOutput,
     ) -> AnnounceCounts {
-        let counts = self.announce_own(now_seconds, hash, announce, output);
+        let counts = self.announce_own(now_seconds, lookup, announce, output);
         let others = self.scrape(other(announce.family()), &announce.info_hash);
         sum(counts, others)
     }
@@ -57,8 +57,9 @@ impl Shard {
     #[inline]
     pub fn prefetch_other_family(&mut self, announce: &Announce) {
         let family = other(announce.family());
-        let hash = self.prefetch_swarm(family, &announce.info_hash);
-        self.prefetch_slot(family, hash);
+        let mut lookup = self.lookup(family, &announce.info_hash);
+        self.prefetch_group(family, &mut lookup);
+        self.prefetch_slot(family, &mut lookup);
     }
 
     /// Announces and fills `peers` with those of both families.
@@ -73,8 +74,8 @@ impl Shard {
         peers: &mut PeerList,
     ) -> AnnounceCounts {
         let (family, other_family) = (announce.family(), other(announce.family()));
-        let hash = self.prefetch_swarm(family, &announce.info_hash);
-        let own = self.announce_own(now_seconds, hash, announce, peers);
+        let lookup = self.lookup(family, &announce.info_hash);
+        let own = self.announce_own(now_seconds, &lookup, announce, peers);
         let others = self.scrape(other_family, &announce.info_hash);
         let counts = sum(own, others);
         let want = announce.num_want as usize;
@@ -108,13 +109,13 @@ impl Shard {
     fn announce_own(
         &mut self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         announce: &Announce,
         output: &mut impl PeerOutput,
     ) -> AnnounceCounts {
         match announce.port {
-            0 => self.look_in(announce.family(), now_seconds, hash, announce, output),
-            _ => self.announce_prefetched(now_seconds, hash, announce, output),
+            0 => self.look_in(announce.family(), now_seconds, lookup, announce, output),
+            _ => self.announce_prefetched(now_seconds, lookup, announce, output),
         }
     }
 
@@ -127,12 +128,12 @@ impl Shard {
         peers: &mut Vec<u8>,
     ) {
         let family = other(announce.family());
-        let hash = with_store!(self.swarms, family, |store| store.hash(&announce.info_hash));
+        let lookup = self.lookup(family, &announce.info_hash);
         let announce = Announce {
             num_want: want as u32,
             ..*announce
         };
-        self.look_in(family, now_seconds, hash, &announce, &mut Compact(peers));
+        self.look_in(family, now_seconds, &lookup, &announce, &mut Compact(peers));
     }
 
     /// Answers a peer from a swarm in which it is not stored.
@@ -140,7 +141,7 @@ impl Shard {
         &mut self,
         family: AddressFamily,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         announce: &Announce,
         output: &mut impl PeerOutput,
     ) -> AnnounceCounts {
@@ -151,7 +152,7 @@ impl Shard {
                 selector,
                 random,
                 now_seconds,
-                hash,
+                lookup,
                 announce,
                 output,
             )
@@ -164,7 +165,7 @@ fn look<P: StoredPeer<Ip: StoredIp>>(
     selector: &mut Selector,
     random: &mut Random,
     now_seconds: u32,
-    hash: u64,
+    lookup: &Lookup,
     announce: &Announce,
     output: &mut impl PeerOutput,
 ) -> AnnounceCounts {
@@ -180,7 +181,7 @@ fn look<P: StoredPeer<Ip: StoredIp>>(
     let requester = announce.ip;
     selector.show(
         now_seconds,
-        hash,
+        lookup,
         &request,
         requester,
         swarms,

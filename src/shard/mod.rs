@@ -22,8 +22,8 @@ use crate::bittorrent::{AddressFamily, Announce, AnnounceCounts, Event, InfoHash
 use crate::hook::selection::{Selected, Selector, StoredIp};
 use crate::hook::{Chain, Context, Effects, Moment, Refused, ShardHooks};
 use crate::swarm::{
-    AnnounceOutcome, Capacity, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink, Random,
-    Stored, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
+    AnnounceOutcome, Capacity, Lookup, NotStored, Peer4, Peer4WithId, Peer6, Peer6WithId, PeerSink,
+    Random, Stored, StoredPeer, SwarmAnnounce, SwarmSettings, SwarmStore, SweepReport, Totals,
 };
 use exchange::{Exchange, PeerOutput, Question};
 use families::{Families, Peers};
@@ -272,41 +272,44 @@ impl Shard {
         &self.stats
     }
 
-    /// Begins to fetch what [`Shard::announce`] will look at first, so that the
-    /// cache misses of a batch overlap. Returns the hash to pass on.
+    /// The beginning of a look-up of a swarm. A batch of announces goes through
+    /// [`Shard::prefetch_group`], [`Shard::prefetch_slot`],
+    /// [`Shard::prefetch_peers`] and [`Shard::announce_prefetched`], each step
+    /// for all of them before the next, so that their cache misses overlap. A
+    /// loop over one step alone also overlaps the walks of the page tables.
     #[must_use]
     #[inline]
-    pub fn prefetch_swarm(&mut self, family: AddressFamily, info_hash: &InfoHash) -> u64 {
-        with_store!(self.swarms, family, |store| {
-            let hash = store.hash(info_hash);
-            store.prefetch_group(hash);
-            hash
-        })
+    pub fn lookup(&mut self, family: AddressFamily, info_hash: &InfoHash) -> Lookup {
+        with_store!(self.swarms, family, |store| store.lookup(info_hash))
     }
 
-    /// The second step, once the first had time to arrive: begins to fetch the
-    /// swarm's slot.
+    /// The first step: begins to fetch the index bytes of the swarm's group.
     #[inline]
-    pub fn prefetch_slot(&mut self, family: AddressFamily, hash: u64) {
-        with_store!(self.swarms, family, |store| store.prefetch_slot(hash));
+    pub fn prefetch_group(&mut self, family: AddressFamily, lookup: &mut Lookup) {
+        with_store!(self.swarms, family, |store| store.prefetch_group(lookup));
     }
 
-    /// The third step, once the second had time to arrive: begins to fetch the
-    /// swarm's peers.
+    /// The second step: begins to fetch the swarm's slot.
     #[inline]
-    pub fn prefetch_peers(&mut self, hash: u64, announce: &Announce) {
+    pub fn prefetch_slot(&mut self, family: AddressFamily, lookup: &mut Lookup) {
+        with_store!(self.swarms, family, |store| store.prefetch_slot(lookup));
+    }
+
+    /// The third step: begins to fetch the swarm's peers.
+    #[inline]
+    pub fn prefetch_peers(&mut self, lookup: &Lookup, announce: &Announce) {
         with_peer!(&self.swarms, announce.ip, |ip, swarms| {
-            prefetch_in(&swarms.store, hash, ip, announce);
+            prefetch_in(&swarms.store, lookup, ip, announce);
         });
     }
 
-    /// Stores the announcer (or removes it) and hands out peers. `hash` is what
-    /// [`Shard::prefetch_swarm`] returned for this family and info hash.
+    /// Stores the announcer (or removes it) and hands out peers. `lookup` is of
+    /// this family and info hash.
     #[inline]
     pub fn announce_prefetched(
         &mut self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         announce: &Announce,
         output: &mut impl PeerOutput,
     ) -> AnnounceCounts {
@@ -317,7 +320,7 @@ impl Shard {
                 swarms,
                 selector,
                 now_seconds,
-                hash,
+                lookup,
                 ip,
                 announce,
                 capacity,
@@ -345,8 +348,8 @@ impl Shard {
         announce: &Announce,
         output: &mut impl PeerOutput,
     ) -> AnnounceCounts {
-        let hash = self.prefetch_swarm(announce.family(), &announce.info_hash);
-        self.announce_prefetched(now_seconds, hash, announce, output)
+        let lookup = self.lookup(announce.family(), &announce.info_hash);
+        self.announce_prefetched(now_seconds, &lookup, announce, output)
     }
 
     /// Counts one swarm, or those of both families together; all zero when it is
@@ -378,9 +381,10 @@ impl Shard {
                 exchange.counts = self.announce(now_seconds, &announce, &mut exchange.peers);
             }
             Question::AnnounceBoth(announce, Peers::Own) => {
-                let hash = self.prefetch_swarm(announce.family(), &announce.info_hash);
+                let lookup = self.lookup(announce.family(), &announce.info_hash);
                 let peers = &mut exchange.peers;
-                exchange.counts = self.announce_counting_both(now_seconds, hash, &announce, peers);
+                exchange.counts =
+                    self.announce_counting_both(now_seconds, &lookup, &announce, peers);
             }
             Question::AnnounceBoth(announce, Peers::Both) => {
                 exchange.counts = self.announce_both(now_seconds, &announce, &mut exchange.peers);
@@ -552,8 +556,13 @@ impl<P: StoredPeer, O: PeerOutput> PeerSink<P> for Sink<'_, O> {
 }
 
 #[inline]
-fn prefetch_in<P: StoredPeer>(store: &SwarmStore<P>, hash: u64, ip: P::Ip, announce: &Announce) {
-    store.prefetch_peers(hash, &announce.info_hash, &P::new(ip, announce.port));
+fn prefetch_in<P: StoredPeer>(
+    store: &SwarmStore<P>,
+    lookup: &Lookup,
+    ip: P::Ip,
+    announce: &Announce,
+) {
+    store.prefetch_peers(lookup, &announce.info_hash, &P::new(ip, announce.port));
 }
 
 #[expect(
@@ -565,7 +574,7 @@ fn announce_to<P: StoredPeer<Ip: StoredIp>>(
     store: &mut Selected<P>,
     selector: &mut Selector,
     now_seconds: u32,
-    hash: u64,
+    lookup: &Lookup,
     ip: P::Ip,
     announce: &Announce,
     capacity: &mut Capacity,
@@ -581,7 +590,7 @@ fn announce_to<P: StoredPeer<Ip: StoredIp>>(
     };
     selector.announce(
         now_seconds,
-        hash,
+        lookup,
         &request,
         store,
         (capacity, random),

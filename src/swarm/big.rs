@@ -12,7 +12,7 @@ use super::PeerSink;
 use super::hash::Keys;
 use super::lineup::{Lineup, Tally};
 use super::peer::{AddressKeys, StoredPeer};
-use super::table::{Spot, Table};
+use super::table::{Lookup, Spot, Table};
 use std::ops::Range;
 
 /// Peers per page: all pages but the last are full.
@@ -56,7 +56,8 @@ impl<P: StoredPeer> Big<P> {
     /// Asks for the index entry of a peer.
     #[inline]
     pub(super) fn prefetch(&self, key: &P) {
-        self.index.prefetch_control(self.hash_of(key));
+        let mut lookup = Lookup::from(self.hash_of(key));
+        self.index.prefetch_control(&mut lookup);
     }
 
     /// Its peers in order, in pages.

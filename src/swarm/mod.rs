@@ -36,7 +36,7 @@
 //!
 //! Speed: the request path allocates only when a swarm or the table outgrows
 //! its place. A batch of announces should first call
-//! [`SwarmStore::prefetch_group`] for all, then [`SwarmStore::prefetch_slot`]
+//! [`SwarmStore::lookup`] and [`SwarmStore::prefetch_group`] for all, then [`SwarmStore::prefetch_slot`]
 //! for all, then [`SwarmStore::prefetch_peers`] for all, then announce: their
 //! cache misses then overlap, which makes cold announces several times faster.
 //!
@@ -62,6 +62,7 @@ pub use random::Random;
 pub use restore::{Restored, SavedSwarm};
 pub use store::SwarmStore;
 pub use sweep::SweepReport;
+pub use table::Lookup;
 pub use visit::{VisitCost, VisitCursor, Visited, VisitedPeer, VisitedPeers};
 
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash};

@@ -47,8 +47,9 @@ impl<P: StoredPeer> SwarmStore<P> {
         capacity: &mut Capacity,
     ) -> Restored {
         let lifetime = self.settings.peer_lifetime_seconds;
-        let hash = self.hash(&saved.info_hash);
-        let mut spot = self.spot(hash, &saved.info_hash);
+        let lookup = self.lookup(&saved.info_hash);
+        let hash = lookup.hash;
+        let mut spot = self.spot(&lookup, &saved.info_hash);
         let mut report = Restored::default();
         // When the last of them would have gone.
         let mut empty_seconds = saved.empty_seconds;
@@ -74,7 +75,7 @@ impl<P: StoredPeer> SwarmStore<P> {
         }
         if spot.is_none() && saved.downloads > 0 {
             report.new_swarm = self.insert_empty(now_seconds, hash, saved, empty_seconds, capacity);
-            spot = self.spot(hash, &saved.info_hash);
+            spot = self.spot(&lookup, &saved.info_hash);
         }
         if let Some(spot) = spot {
             self.table.entry_mut(spot).raise_downloads(saved.downloads);

@@ -8,13 +8,12 @@ use super::select::Own;
 use super::slot::{Kind, Open, Shelves, Slot};
 use super::stamp::{Clock, PAUSED, SEEDER};
 use super::sweep::SweepCursor;
-use super::table::{Spot, Table};
+use super::table::{Lookup, Spot, Table};
 use super::{
     AnnounceOutcome, Capacity, Change, NotStored, PeerSink, Stored, SwarmAnnounce, SwarmSettings,
     Totals,
 };
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash, ScrapeCounts};
-use crate::sys::prefetch_whole;
 
 /// Blocks of 128 slots (about 5 kB), segments of up to 16 blocks: a growth
 /// moves at most 2048 slots, some tens of microseconds.
@@ -53,6 +52,13 @@ impl<P: StoredPeer> SwarmStore<P> {
         }
     }
 
+    /// The beginning of a look-up by this info hash.
+    #[must_use]
+    #[inline]
+    pub fn lookup(&self, info_hash: &InfoHash) -> Lookup {
+        self.hash(info_hash).into()
+    }
+
     /// The hash that the other functions ask for.
     #[must_use]
     #[inline]
@@ -62,47 +68,46 @@ impl<P: StoredPeer> SwarmStore<P> {
 
     /// First stage for a batch: asks for the index bytes of the swarm's group.
     #[inline]
-    pub fn prefetch_group(&self, hash: u64) {
-        self.table.prefetch_control(hash);
+    pub fn prefetch_group(&self, lookup: &mut Lookup) {
+        self.table.prefetch_control(lookup);
     }
 
     /// Second stage: reads those and asks for the swarm's slot.
     #[inline]
-    pub fn prefetch_slot(&self, hash: u64) {
-        self.table.likely(hash, |slot| {
-            prefetch_whole(slot);
-        });
+    pub fn prefetch_slot(&self, lookup: &mut Lookup) {
+        self.table.prefetch_entry(lookup);
     }
 
     /// Third stage: reads the slot and asks for its peers (of a big swarm: for
     /// the index entry of `peer`).
     #[inline]
-    pub fn prefetch_peers(&self, hash: u64, info_hash: &InfoHash, peer: &P) {
-        self.table.likely(hash, |slot| {
-            if slot.info_hash == *info_hash {
-                match slot.kind() {
-                    Kind::Empty | Kind::Inline => {}
-                    Kind::Chunk => self.shelves.prefetch_chunk(slot),
-                    Kind::Big => self.shelves.big(slot.big_handle()).prefetch(peer),
-                }
-            }
-        });
+    pub fn prefetch_peers(&self, lookup: &Lookup, info_hash: &InfoHash, peer: &P) {
+        let Some(spot) = self.spot(lookup, info_hash) else {
+            return;
+        };
+        let slot = self.table.entry(spot);
+        match slot.kind() {
+            Kind::Empty | Kind::Inline => {}
+            Kind::Chunk => self.shelves.prefetch_chunk(slot),
+            Kind::Big => self.shelves.big(slot.big_handle()).prefetch(peer),
+        }
     }
 
     /// Takes an announce: changes the store, then hands out peers.
     ///
-    /// `hash` is [`SwarmStore::hash`] of the info hash. Rules 1 to 8 of the
-    /// module.
+    /// `lookup` is [`SwarmStore::lookup`] of the info hash, and the better the
+    /// more steps it has gone. Rules 1 to 8 of the module.
     pub fn announce(
         &mut self,
         now_seconds: u32,
-        hash: u64,
+        lookup: &Lookup,
         announce: &SwarmAnnounce<P>,
         capacity: &mut Capacity,
         random: &mut Random,
         out: &mut impl PeerSink<P>,
     ) -> AnnounceOutcome {
-        let spot = self.spot(hash, &announce.info_hash);
+        let spot = self.spot(lookup, &announce.info_hash);
+        let hash = lookup.hash;
         if announce.event == Event::Stopped {
             return self.stop(now_seconds, hash, spot, announce, capacity);
         }
@@ -209,7 +214,7 @@ impl<P: StoredPeer> SwarmStore<P> {
         capacity: &mut Capacity,
     ) -> Option<ScrapeCounts> {
         let hash = self.hash(info_hash);
-        let spot = self.spot(hash, info_hash)?;
+        let spot = self.spot(&hash.into(), info_hash)?;
         let last = self.scrape_slot(self.table.entry(spot));
         let slot = self.table.entry_mut(spot);
         let before = self.shelves.tally(slot);
@@ -314,8 +319,9 @@ impl<P: StoredPeer> SwarmStore<P> {
     }
 
     #[inline]
-    pub(super) fn spot(&self, hash: u64, info_hash: &InfoHash) -> Option<Spot> {
-        self.table.find(hash, |slot| slot.info_hash == *info_hash)
+    pub(super) fn spot(&self, lookup: &Lookup, info_hash: &InfoHash) -> Option<Spot> {
+        let is_it = |slot: &Slot<P>| slot.info_hash == *info_hash;
+        self.table.find_hinted(lookup, is_it)
     }
 
     #[inline]

@@ -23,7 +23,9 @@
 //! The caller brings the hash of each entry (`hasher`), as entries do not
 //! store it. What the table leaves to others: what entries mean.
 
-use crate::sys::prefetch_read;
+mod lookup;
+
+pub use lookup::Lookup;
 
 /// Entries compared at a time: the bytes of a `u64`.
 const LANES: usize = 8;
@@ -172,28 +174,6 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         let mut merged = Some(at);
         while let Some(at) = merged {
             merged = self.merge(at, &hasher);
-        }
-    }
-
-    /// Asks for the control bytes of a hash.
-    #[inline]
-    pub(super) fn prefetch_control(&self, hash: u64) {
-        let segment = &self.segments[self.segment_of(hash)];
-        if segment.groups() > 0 {
-            prefetch_read(segment.group(segment.home(hash)).0);
-        }
-    }
-
-    /// The entries that have this hash by their control bytes, of the home
-    /// group only, where nearly all are: for prefetches.
-    #[inline]
-    pub(super) fn likely(&self, hash: u64, mut f: impl FnMut(&E)) {
-        let segment = &self.segments[self.segment_of(hash)];
-        if segment.groups() > 0 {
-            let (control, entries) = segment.group(segment.home(hash));
-            for lane in lanes(matches(*control, tag(hash))) {
-                f(&entries[lane]);
-            }
         }
     }
 

@@ -222,7 +222,7 @@ impl<P: StoredPeer> SwarmStore<P> {
         info_hash: &InfoHash,
         f: impl FnOnce(Visited<'_, P>) -> R,
     ) -> Option<R> {
-        let spot = self.spot(self.hash(info_hash), info_hash)?;
+        let spot = self.spot(&self.lookup(info_hash), info_hash)?;
         Some(f(self.visited(self.table.entry(spot))))
     }
 

@@ -189,16 +189,16 @@ impl<P: StoredPeer, F: Fn(u16) -> P> Run<P, F> {
             is_seeder,
             num_want: u32::from(want),
         };
-        let hash = self.store.hash(&announce.info_hash);
-        self.store.prefetch_group(hash);
-        self.store.prefetch_slot(hash);
+        let mut lookup = self.store.lookup(&announce.info_hash);
+        self.store.prefetch_group(&mut lookup);
+        self.store.prefetch_slot(&mut lookup);
         self.store
-            .prefetch_peers(hash, &announce.info_hash, &announced);
+            .prefetch_peers(&lookup, &announce.info_hash, &announced);
         let mut out: Vec<P> = Vec::new();
         let (capacity, random) = (&mut self.capacity, &mut self.random);
         let outcome = self
             .store
-            .announce(self.now, hash, &announce, capacity, random, &mut out);
+            .announce(self.now, &lookup, &announce, capacity, random, &mut out);
 
         let (stored, change) = self.model_announce(swarm, peer, event, is_seeder);
         assert_eq!(

@@ -178,10 +178,10 @@ impl<L: Lanes> Reader<'_, L> {
         }
         let owner = self.shard.owners().owner(&announce.info_hash);
         if owner == self.shard.id() {
-            let hash = self.shard.prefetch_swarm(family, &announce.info_hash);
+            let lookup = self.shard.lookup(family, &announce.info_hash);
             self.prepared.push(Prepared {
                 announce,
-                hash,
+                lookup,
                 transaction_id: asker.transaction_id,
                 action: fields.action,
                 interval_seconds,

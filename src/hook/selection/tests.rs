@@ -41,12 +41,12 @@ impl Bench {
             num_want: want,
         };
         let mut peers: Vec<Peer4> = Vec::new();
-        let hash = self.swarms.store.hash(&info_hash);
+        let lookup = self.swarms.store.lookup(&info_hash);
         let (swarms, random) = (&mut self.swarms, &mut self.random);
         let mut capacity = Capacity::UNLIMITED;
         let parts = (&mut capacity, random);
         self.selector
-            .announce(now, hash, &request, swarms, parts, &mut peers);
+            .announce(now, &lookup, &request, swarms, parts, &mut peers);
         peers.iter().map(|peer| peer.ip().octets()).collect()
     }
 }
@@ -221,7 +221,7 @@ fn ipv6_peers_are_chosen_too() {
     let mut swarms: Selected<Peer6> = Selected::new(SETTINGS, 1);
     let mut selector = Selector::default();
     let (mut random, mut capacity) = (Random::new(3), Capacity::UNLIMITED);
-    let hash = swarms.store.hash(&InfoHash([1; 20]));
+    let lookup = swarms.store.lookup(&InfoHash([1; 20]));
     let mut given = Vec::new();
     for ip in ["fe80::1", "2001:db8::1", "fe80::2", "2001:db8::2"] {
         let request = SwarmAnnounce {
@@ -233,7 +233,7 @@ fn ipv6_peers_are_chosen_too() {
         };
         let mut peers: Vec<Peer6> = Vec::new();
         let parts = (&mut capacity, &mut random);
-        selector.announce(0, hash, &request, &mut swarms, parts, &mut peers);
+        selector.announce(0, &lookup, &request, &mut swarms, parts, &mut peers);
         given.push(peers.len());
     }
     assert_eq!(given, [1, 1, 2, 1]);

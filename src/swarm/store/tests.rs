@@ -52,15 +52,15 @@ impl Bench {
             is_seeder: left == 0 || event == Event::Completed,
             num_want: want,
         };
-        let hash = self.store.hash(&announce.info_hash);
-        self.store.prefetch_group(hash);
-        self.store.prefetch_slot(hash);
+        let mut lookup = self.store.lookup(&announce.info_hash);
+        self.store.prefetch_group(&mut lookup);
+        self.store.prefetch_slot(&mut lookup);
         self.store
-            .prefetch_peers(hash, &announce.info_hash, &announce.peer);
+            .prefetch_peers(&lookup, &announce.info_hash, &announce.peer);
         let mut out = Vec::new();
         let outcome = self.store.announce(
             self.now,
-            hash,
+            &lookup,
             &announce,
             &mut self.capacity,
             &mut self.random,
@@ -145,14 +145,14 @@ fn rule_1_another_port_is_another_peer() {
         is_seeder: false,
         num_want: 0,
     };
-    let hash = bench.store.hash(&info_hash);
+    let lookup = bench.store.lookup(&info_hash);
     let Bench {
         store,
         capacity,
         random,
         ..
     } = &mut bench;
-    let outcome = store.announce(1, hash, &announce, capacity, random, &mut Vec::new());
+    let outcome = store.announce(1, &lookup, &announce, capacity, random, &mut Vec::new());
     assert_eq!(
         (outcome.counts.incomplete, outcome.change),
         (2, Change::Joined)

@@ -97,6 +97,56 @@ fn random_operations_match_a_map() {
     }
 }
 
+/// Look-ups begun at any time find what is there when they end, whatever the
+/// table did between.
+#[test]
+fn a_hint_is_never_believed_blindly() {
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let mut table = Small::new();
+        let mut begun: Vec<(u64, Lookup)> = Vec::new();
+        let mut hinted = 0;
+        for step in 0..3000u32 {
+            let growing = step % 1500 < 700;
+            let key = u64::from(random.below(600));
+            let mut lookup = Lookup::from(hasher(&key));
+            if random.below(8) > 0 {
+                table.prefetch_control(&mut lookup);
+            }
+            if random.below(8) > 0 {
+                table.prefetch_entry(&mut lookup);
+            }
+            begun.push((key, lookup));
+            let at = random.below(begun.len() as u32) as usize;
+            let (key, lookup) = begun[at];
+            if begun.len() > 40 {
+                begun.swap_remove(at);
+            }
+            let mut looks = 0;
+            let is_it = |entry: &u64| {
+                looks += 1;
+                *entry == key
+            };
+            let found = table.find_hinted(&lookup, is_it);
+            let spot = table.find(lookup.hash, |entry| *entry == key);
+            assert_eq!(found, spot, "seed {seed} step {step}");
+            hinted += u32::from(found.is_some() && looks == 1);
+            match spot {
+                Some(spot) if !growing || random.below(4) == 0 => {
+                    table.remove(spot, hasher);
+                    table.tidy(lookup.hash, hasher);
+                }
+                None if growing || random.below(4) == 0 => {
+                    table.insert(lookup.hash, key, hasher);
+                }
+                _ => {}
+            }
+        }
+        check(&table);
+        assert!(hinted > 100, "seed {seed}: only {hinted} hints were of use");
+    }
+}
+
 #[test]
 fn emptied_it_gives_its_memory_back() {
     let mut table = Small::new();
