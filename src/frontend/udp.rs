@@ -209,7 +209,7 @@ impl UdpFrontend {
         };
         match answer {
             Answer::Announce(counts, peers) => {
-                outbox.push(client.to, client.from, |buffer| {
+                outbox.push(&client.to, client.from, |buffer| {
                     let stride = family.compact_peer_bytes();
                     let room = (limit - ANNOUNCE_HEADER_BYTES) / stride * stride;
                     let peers = &peers.compact[..peers.compact.len().min(room)];
@@ -317,7 +317,7 @@ fn announce_header(
 }
 
 fn push_scrape(outbox: &mut Outbox, client: &UdpClient, counts: &[ScrapeCounts]) {
-    outbox.push(client.to, client.from, |buffer| {
+    outbox.push(&client.to, client.from, |buffer| {
         udp::write_scrape(buffer, client.transaction_id, counts.iter().copied()).ok()
     });
 }

@@ -108,7 +108,7 @@ pub struct Datagram<'a> {
     /// The payload, cut at [`RECEIVE_BYTES`].
     pub bytes: &'a [u8],
     /// Its sender.
-    pub from: Address,
+    pub from: &'a Address,
     /// Where it was sent to, where the socket was asked to tell.
     pub to: LocalAddress,
 }
@@ -249,14 +249,14 @@ impl Inbox {
     /// # Panics
     /// When `at` is not below [`Inbox::len`].
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn datagram(&self, at: usize) -> Datagram<'_> {
         assert!(at < self.received);
         let length = (self.headers[at].msg_len as usize).min(RECEIVE_BYTES);
         let control_bytes = self.headers[at].msg_hdr.msg_controllen.min(CONTROL_BYTES);
         Datagram {
             bytes: &self.buffers[at].0[..length],
-            from: self.addresses[at],
+            from: &self.addresses[at],
             to: read_packet_info(&self.controls[at].0[..control_bytes]),
         }
     }
@@ -265,6 +265,7 @@ impl Inbox {
 /// The header of a control message: length (8 bytes), level, type (4 each).
 const CONTROL_HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
 
+#[inline(always)]
 fn read_packet_info(control: &[u8]) -> LocalAddress {
     // The sockets ask for one kind of control message, so it is the first one.
     let Some((header, data)) = control.split_at_checked(CONTROL_HEADER_BYTES) else {
@@ -386,7 +387,7 @@ impl Outbox {
     #[inline]
     pub fn push(
         &mut self,
-        to: Address,
+        to: &Address,
         from: LocalAddress,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) {
@@ -398,7 +399,7 @@ impl Outbox {
         };
         assert!(length <= self.buffer_bytes);
         self.lengths[at] = length;
-        self.addresses[at] = to;
+        self.addresses[at] = *to;
         self.control_lengths[at] = write_packet_info(&mut self.controls[at].0, from);
         self.filled = at + 1;
     }
@@ -481,7 +482,7 @@ mod tests {
         let mut outbox = Outbox::new(16);
         for number in 0..BATCH as u8 {
             let to = Address::from(b.local_addr().expect("address"));
-            outbox.push(to, LocalAddress::Unknown, |buffer| {
+            outbox.push(&to, LocalAddress::Unknown, |buffer| {
                 buffer[0] = number;
                 Some(1)
             });
@@ -524,7 +525,7 @@ mod tests {
         let port_zero = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut outbox = Outbox::new(16);
         for to in [good, port_zero, good] {
-            outbox.push(to, LocalAddress::Unknown, |_| Some(4));
+            outbox.push(&to, LocalAddress::Unknown, |_| Some(4));
         }
         let expected = Sent {
             sent: 2,

@@ -259,7 +259,7 @@ impl<L: Lanes> Reader<'_, L> {
     fn client(&self, asker: &Asker<'_>) -> UdpClient {
         UdpClient {
             endpoint: self.endpoint,
-            to: asker.datagram.from,
+            to: *asker.datagram.from,
             from: asker.datagram.to,
             transaction_id: asker.transaction_id,
             action: AnnounceAction::Standard,

@@ -409,19 +409,29 @@ const fn event_from_number(number: u32) -> Option<Event> {
 ///
 /// [`ErrorText::MalformedIp`] when the address is one that no peer can have:
 /// unspecified, multicast or broadcast.
+#[inline]
 pub fn resolve_address(
     claimed: Option<IpAddr>,
     allow_ip_spoofing: bool,
     source: IpAddr,
 ) -> Result<IpAddr, ErrorText> {
-    let source = source.to_canonical();
-    let address = match claimed {
-        Some(claimed) if allow_ip_spoofing && claimed.is_ipv4() == source.is_ipv4() => claimed,
-        _ => source,
-    };
-    let impossible = match address {
-        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    // Each family by itself: an address then stays in a register.
+    let (address, impossible) = match source.to_canonical() {
+        IpAddr::V4(source) => {
+            let v4 = match claimed {
+                Some(IpAddr::V4(claimed)) if allow_ip_spoofing => claimed,
+                _ => source,
+            };
+            let impossible = v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast();
+            (IpAddr::V4(v4), impossible)
+        }
+        IpAddr::V6(source) => {
+            let v6 = match claimed {
+                Some(IpAddr::V6(claimed)) if allow_ip_spoofing => claimed,
+                _ => source,
+            };
+            (IpAddr::V6(v6), v6.is_unspecified() || v6.is_multicast())
+        }
     };
     if impossible {
         Err(ErrorText::MalformedIp)
