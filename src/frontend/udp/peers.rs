@@ -12,15 +12,14 @@ pub(super) struct DatagramPeers<'a> {
 impl PeerOutput for DatagramPeers<'_> {
     #[inline]
     fn peers<P: StoredPeer>(&mut self, peers: &[P]) {
-        for peer in peers {
-            let compact = peer.compact();
-            let end = self.filled + compact.len();
-            // num_want was clamped to what fits.
-            let Some(room) = self.buffer.get_mut(self.filled..end) else {
-                return;
-            };
-            room.copy_from_slice(compact);
-            self.filled = end;
+        let Some(stride) = peers.first().map(|peer| peer.compact().len()) else {
+            return;
+        };
+        // num_want was clamped to what fits.
+        let rooms = self.buffer[self.filled..].chunks_exact_mut(stride);
+        self.filled += rooms.len().min(peers.len()) * stride;
+        for (room, peer) in rooms.zip(peers) {
+            room.copy_from_slice(peer.compact());
         }
     }
 }
