@@ -35,10 +35,11 @@
 //!     swarms are kept for a while.
 //!
 //! Speed: the request path allocates only when a swarm or the table outgrows
-//! its place. A batch of announces should first call
-//! [`SwarmStore::lookup`] and [`SwarmStore::prefetch_group`] for all, then [`SwarmStore::prefetch_slot`]
-//! for all, then [`SwarmStore::prefetch_peers`] for all, then announce: their
-//! cache misses then overlap, which makes cold announces several times faster.
+//! its place. A batch of announces should go through [`SwarmStore::lookup`],
+//! [`SwarmStore::prefetch_group`], [`SwarmStore::prefetch_slot`],
+//! [`SwarmStore::prefetch_peers`] and [`SwarmStore::announce`], each step for
+//! all before the next: their cache misses then overlap, which makes cold
+//! announces several times faster.
 //!
 //! Left to others: what the interval is, who may announce, the wire.
 
