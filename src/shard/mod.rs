@@ -368,10 +368,7 @@ impl Shard {
 
     #[inline]
     fn scrape_one(&mut self, family: AddressFamily, info_hash: &InfoHash) -> ScrapeCounts {
-        with_store!(self.swarms, family, |store| {
-            let hash = store.hash(info_hash);
-            store.scrape(hash, info_hash).unwrap_or_default()
-        })
+        with_store!(self.swarms, family, |store| store.scrape(info_hash)).unwrap_or_default()
     }
 
     /// Answers another shard's question in its own box.

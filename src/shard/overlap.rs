@@ -57,8 +57,7 @@ impl Overlap {
         let budget = (items / PASS_TICKS).max(LEAST_SLICE) as usize;
         let counted = &mut self.counted;
         let next = walked.visit(self.cursor, budget, |swarm| {
-            let hash = other.hash(swarm.info_hash);
-            *counted += u64::from(other.scrape(hash, swarm.info_hash).is_some());
+            *counted += u64::from(other.scrape(swarm.info_hash).is_some());
         });
         match next {
             Some(next) => {

@@ -56,9 +56,7 @@ impl Shard {
 
     /// The downloads of a swarm, `None` if it is unknown.
     fn known_downloads(&mut self, family: AddressFamily, info_hash: &InfoHash) -> Option<u32> {
-        let counts = with_store!(self.swarms, family, |store| {
-            store.scrape(store.hash(info_hash), info_hash)
-        });
+        let counts = with_store!(self.swarms, family, |store| store.scrape(info_hash));
         counts.map(|counts| counts.downloaded)
     }
 }

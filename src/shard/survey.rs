@@ -441,7 +441,7 @@ impl Walk {
         now_seconds: u32,
         budget: &mut usize,
     ) {
-        let twin = |info_hash: &InfoHash| twins.scrape(twins.hash(info_hash), info_hash);
+        let twin = |info_hash: &InfoHash| twins.scrape(info_hash);
         let shower = Shower {
             family: self.family.unwrap_or(AddressFamily::V4),
             now_seconds,

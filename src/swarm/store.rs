@@ -37,7 +37,7 @@ pub struct SwarmStore<P: StoredPeer> {
 impl<P: StoredPeer> SwarmStore<P> {
     /// An empty store. `seed` is secret and random in a real tracker: it keeps
     /// strangers from choosing info hashes that collide. Stores with the same
-    /// seed have the same [`SwarmStore::hash`].
+    /// seed hash alike.
     #[must_use]
     pub fn new(settings: SwarmSettings, seed: u64) -> Self {
         Self {
@@ -56,14 +56,7 @@ impl<P: StoredPeer> SwarmStore<P> {
     #[must_use]
     #[inline]
     pub fn lookup(&self, info_hash: &InfoHash) -> Lookup {
-        self.hash(info_hash).into()
-    }
-
-    /// The hash that the other functions ask for.
-    #[must_use]
-    #[inline]
-    pub fn hash(&self, info_hash: &InfoHash) -> u64 {
-        self.keys.info_hash(info_hash)
+        self.keys.info_hash(info_hash).into()
     }
 
     /// First stage for a batch: asks for the index bytes of the swarm's group.
@@ -175,9 +168,10 @@ impl<P: StoredPeer> SwarmStore<P> {
     /// What a scrape says of a swarm; `None` if it is unknown.
     #[must_use]
     #[inline]
-    pub fn scrape(&self, hash: u64, info_hash: &InfoHash) -> Option<ScrapeCounts> {
-        self.slot(hash, info_hash)
-            .map(|slot| self.scrape_slot(slot))
+    pub fn scrape(&self, info_hash: &InfoHash) -> Option<ScrapeCounts> {
+        let hash = self.keys.info_hash(info_hash);
+        let slot = self.table.get(hash, |slot| slot.info_hash == *info_hash)?;
+        Some(self.scrape_slot(slot))
     }
 
     /// The sums over all swarms. Takes no longer for many swarms than for few.
@@ -213,15 +207,15 @@ impl<P: StoredPeer> SwarmStore<P> {
         info_hash: &InfoHash,
         capacity: &mut Capacity,
     ) -> Option<ScrapeCounts> {
-        let hash = self.hash(info_hash);
-        let spot = self.spot(&hash.into(), info_hash)?;
+        let lookup = self.lookup(info_hash);
+        let spot = self.spot(&lookup, info_hash)?;
         let last = self.scrape_slot(self.table.entry(spot));
         let slot = self.table.entry_mut(spot);
         let before = self.shelves.tally(slot);
         self.shelves.clear(slot, 0);
         self.recount(before, Tally::default(), false);
         Capacity::give(&mut capacity.peers, u64::from(before.len));
-        self.remove_swarm(hash, spot, capacity);
+        self.remove_swarm(lookup.hash, spot, capacity);
         Some(last)
     }
 
@@ -322,11 +316,6 @@ impl<P: StoredPeer> SwarmStore<P> {
     pub(super) fn spot(&self, lookup: &Lookup, info_hash: &InfoHash) -> Option<Spot> {
         let is_it = |slot: &Slot<P>| slot.info_hash == *info_hash;
         self.table.find_hinted(lookup, is_it)
-    }
-
-    #[inline]
-    fn slot(&self, hash: u64, info_hash: &InfoHash) -> Option<&Slot<P>> {
-        self.table.get(hash, |slot| slot.info_hash == *info_hash)
     }
 
     /// The announcer as it is stored.

@@ -429,7 +429,7 @@ impl<P: StoredPeer, F: Fn(u16) -> P> Run<P, F> {
 
     fn check_swarm(&self, swarm: u8) {
         let info_hash = info_hash(swarm);
-        let found = self.store.scrape(self.store.hash(&info_hash), &info_hash);
+        let found = self.store.scrape(&info_hash);
         assert_eq!(
             found,
             self.swarms.get(&swarm).map(ModelSwarm::scrape),

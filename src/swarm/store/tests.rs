@@ -79,7 +79,7 @@ impl Bench {
 
     fn scrape(&self, swarm: u32) -> Option<ScrapeCounts> {
         let info_hash = torrent(swarm);
-        self.store.scrape(self.store.hash(&info_hash), &info_hash)
+        self.store.scrape(&info_hash)
     }
 
     fn sweep_all(&mut self) -> (u64, u64) {
