@@ -38,3 +38,15 @@ pub mod proxy;
 pub mod udp;
 
 pub use dialect::Dialect;
+
+use std::net::IpAddr;
+
+/// Whether no peer can have this address: it is unspecified, multicast or
+/// broadcast.
+#[inline]
+fn is_impossible(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    }
+}

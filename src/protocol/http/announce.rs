@@ -4,6 +4,7 @@
 use super::percent::{self, InvalidEscape};
 use super::query::{self, KeyBuffer};
 use crate::bittorrent::{Announce, Event, InfoHash, PeerId};
+use crate::protocol::is_impossible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -251,11 +252,7 @@ pub fn resolve_address(
         _ => Some(socket_address),
     };
     let address = address.ok_or(Failure::UnparsableIp)?.to_canonical();
-    let impossible = match address {
-        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
-    };
-    if impossible {
+    if is_impossible(address) {
         Err(Failure::InvalidIp)
     } else {
         Ok(address)

@@ -2,6 +2,7 @@
 
 use super::options::UrlData;
 use crate::bittorrent::{Event, InfoHash, PeerId};
+use crate::protocol::is_impossible;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -416,24 +417,17 @@ pub fn resolve_address(
     source: IpAddr,
 ) -> Result<IpAddr, ErrorText> {
     // Each family by itself: an address then stays in a register.
-    let (address, impossible) = match source.to_canonical() {
-        IpAddr::V4(source) => {
-            let v4 = match claimed {
-                Some(IpAddr::V4(claimed)) if allow_ip_spoofing => claimed,
-                _ => source,
-            };
-            let impossible = v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast();
-            (IpAddr::V4(v4), impossible)
-        }
-        IpAddr::V6(source) => {
-            let v6 = match claimed {
-                Some(IpAddr::V6(claimed)) if allow_ip_spoofing => claimed,
-                _ => source,
-            };
-            (IpAddr::V6(v6), v6.is_unspecified() || v6.is_multicast())
-        }
+    let address = match source.to_canonical() {
+        IpAddr::V4(source) => IpAddr::V4(match claimed {
+            Some(IpAddr::V4(claimed)) if allow_ip_spoofing => claimed,
+            _ => source,
+        }),
+        IpAddr::V6(source) => IpAddr::V6(match claimed {
+            Some(IpAddr::V6(claimed)) if allow_ip_spoofing => claimed,
+            _ => source,
+        }),
     };
-    if impossible {
+    if is_impossible(address) {
         Err(ErrorText::MalformedIp)
     } else {
         Ok(address)
