@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::record::{
     LONGEST_TAIL, cpu_per_reply, not_started, note_generator, record, record_nothing, record_tail,
+    valid,
 };
 use super::servers::{Programs, Running, Server, Setup, cross_shard};
 use super::tables::{Figure, Mean};
@@ -192,40 +193,55 @@ impl<'a> Bench<'a> {
                 echo_peers: mean.rounded(30),
                 ..self.setup(swarms)
             };
-            let running = match self.programs.start(server, &setup) {
-                Ok(running) => running,
-                Err(error) => {
-                    not_started(figures, server, &error);
-                    continue;
-                }
+            let started = self.start_filled(server, &setup, peers, swarms);
+            let note = match &started {
+                Ok((_, rate)) => rate.map(|rate| format!("filled at {:.0} k/s", rate / 1e3)),
+                Err(why) => Some(why.clone()),
             };
-            if !server.is_limit() {
-                let shape = FillShape::Drawn(Skew::Cubic);
-                let fill = self.fill(&running, peers, swarms, shape);
-                let filled = fill_up(&fill);
-                for figure in &mut *figures {
-                    figure.row(server.name(), false).note(match &filled {
-                        Ok(rate) => format!("filled at {:.0} k/s", rate / 1e3),
-                        Err(why) => format!("not loaded: {why}"),
-                    });
-                }
-                if filled.is_err() {
-                    continue;
-                }
+            for figure in &mut *figures {
+                let row = figure.row(server.name(), server.is_limit());
+                note.iter().for_each(|note| row.note(note));
+            }
+            let Ok((running, _)) = started else {
+                continue;
+            };
+            if self.sizes_echo(server) {
                 // The size of the echo's replies: a short look at what it hands out.
                 let look = RunConfig {
                     duration: Duration::from_millis(500),
                     ..self.reannounce(&running, peers, swarms)
                 };
-                if self.sizes_echo(server)
-                    && let Ok(report) = run::run(&look, false)
-                {
+                if let Ok(report) = run::run(&look, false) {
                     mean.add(report.peers_per_reply);
                 }
             }
             loaded.push((server, running));
         }
         loaded
+    }
+
+    /// A server with peers loaded in skewed swarms, and the rate of that; a bare
+    /// responder is only started.
+    fn start_filled(
+        &self,
+        server: Server,
+        setup: &Setup,
+        peers: u32,
+        swarms: u32,
+    ) -> Result<(Running, Option<f64>), String> {
+        let started = self.programs.start(server, setup);
+        let running = started.map_err(|error| error.to_string())?;
+        if server.is_limit() {
+            return Ok((running, None));
+        }
+        let fill = RunConfig {
+            // On loopback a run that leaves as one message arrives as one, at
+            // the owner of its first packet alone.
+            segmentation: setup.shards == 1,
+            ..self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic))
+        };
+        let report = valid(run::run(&fill, false)).map_err(|why| format!("not loaded: {why}"))?;
+        Ok((running, Some(report.replies_per_second)))
     }
 
     /// Resident memory after each of three fills.
@@ -260,7 +276,7 @@ impl<'a> Bench<'a> {
                     let running = match self.programs.start(server, &self.setup(swarms)) {
                         Ok(running) => running,
                         Err(error) => {
-                            not_started(&mut [&mut figure], server, &error);
+                            not_started(&mut figure, server, &error);
                             continue;
                         }
                     };
@@ -352,7 +368,7 @@ impl<'a> Bench<'a> {
                 let row = figure.row(server.name(), true);
                 record_tail(row, rate, LONGEST_TAIL, load);
             }
-            Err(error) => not_started(&mut [figure], server, &error),
+            Err(error) => not_started(figure, server, &error),
         }
     }
 
@@ -390,7 +406,7 @@ impl<'a> Bench<'a> {
                 let running = match self.programs.start(server, &setup) {
                     Ok(running) => running,
                     Err(error) => {
-                        not_started(&mut [&mut figure], server, &error);
+                        not_started(&mut figure, server, &error);
                         continue;
                     }
                 };
@@ -429,12 +445,6 @@ impl<'a> Bench<'a> {
             true,
         );
         let (peers, swarms) = (2_000_000, 1_000_000);
-        // On loopback a run that leaves as one message arrives as one, at the
-        // owner of its first packet alone.
-        let single = |config| RunConfig {
-            segmentation: false,
-            ..config
-        };
         let mut loaded = Vec::new();
         for shards in [1, 2, 4, 8] {
             let name = format!("karuta, {shards} shards");
@@ -443,16 +453,9 @@ impl<'a> Bench<'a> {
                 shards,
                 ..self.setup(swarms)
             };
-            let row = figure.row(&name, false);
-            match self.programs.start(Server::Karuta, &setup) {
-                Ok(running) => {
-                    let shape = FillShape::Drawn(Skew::Cubic);
-                    match fill_up(&single(self.fill(&running, peers, swarms, shape))) {
-                        Ok(_) => loaded.push((name, running)),
-                        Err(why) => row.note(format!("not loaded: {why}")),
-                    }
-                }
-                Err(error) => row.note(error.to_string()),
+            match self.start_filled(Server::Karuta, &setup, peers, swarms) {
+                Ok((running, _)) => loaded.push((name, running)),
+                Err(why) => figure.row(&name, false).note(why),
             }
         }
         for round in 0..self.args.runs {
@@ -460,7 +463,9 @@ impl<'a> Bench<'a> {
                 self.say("shards", name, round);
                 let config = RunConfig {
                     pace: Pace::Window(256),
-                    ..single(self.reannounce(running, peers, swarms))
+                    // As in the fill; for one shard too, to compare like with like.
+                    segmentation: false,
+                    ..self.reannounce(running, peers, swarms)
                 };
                 let row = figure.row(name, false);
                 if record(row, run::run(&config, false), cpu_per_reply).is_some() {
@@ -551,14 +556,5 @@ impl<'a> Bench<'a> {
         let mut config = self.udp_load(running, swarms, peers);
         config.workload.reannounce = true;
         config
-    }
-}
-
-/// Announces every peer once; the rate, or why it is not complete.
-fn fill_up(fill: &RunConfig) -> Result<f64, String> {
-    match run::run(fill, false) {
-        Ok(report) if report.is_valid() => Ok(report.replies_per_second),
-        Ok(report) => Err(report.invalid.join(", ")),
-        Err(error) => Err(error.to_string()),
     }
 }

@@ -58,16 +58,15 @@ pub fn record_tail(row: &mut Row, rate: f64, duration: Duration, load: RunConfig
 
 /// The report of a valid run; why another is not valid goes into the notes.
 pub fn record_nothing(row: &mut Row, outcome: Result<Report, run::RunError>) -> Option<Report> {
+    valid(outcome).map_err(|why| row.note(why)).ok()
+}
+
+/// The report of a valid run, or why it is not valid.
+pub fn valid(outcome: Result<Report, run::RunError>) -> Result<Report, String> {
     match outcome {
-        Ok(report) if report.is_valid() => Some(report),
-        Ok(report) => {
-            row.note(format!("invalid run: {}", report.invalid.join(", ")));
-            None
-        }
-        Err(error) => {
-            row.note(format!("failed run: {error}"));
-            None
-        }
+        Ok(report) if report.is_valid() => Ok(report),
+        Ok(report) => Err(format!("invalid run: {}", report.invalid.join(", "))),
+        Err(error) => Err(format!("failed run: {error}")),
     }
 }
 
@@ -84,10 +83,8 @@ pub fn note_generator(row: &mut Row, report: &Report) {
 }
 
 /// Notes why a server does not run.
-pub fn not_started(figures: &mut [&mut Figure], server: Server, error: &StartError) {
-    for figure in figures {
-        figure
-            .row(server.name(), server.is_limit())
-            .note(error.to_string());
-    }
+pub fn not_started(figure: &mut Figure, server: Server, error: &StartError) {
+    figure
+        .row(server.name(), server.is_limit())
+        .note(error.to_string());
 }
