@@ -29,7 +29,6 @@ const MAX_LINES: usize = 600;
 const LONGER: &[(&str, &str)] = &[
     ("tests/config_file.rs", "one rule after the other"),
     ("tests/opentracker_dialect.rs", "one rule after the other"),
-    ("tests/opentracker_stats.rs", "one mode after the other"),
 ];
 const MAX_LINES_LONGER: usize = 750;
 
