@@ -30,6 +30,7 @@ mod settings;
 mod state;
 mod statistics;
 pub(crate) mod url;
+mod xdp;
 
 pub use error::{ConfigError, Position, Problem};
 pub use hooks::HookConfig;
@@ -40,6 +41,7 @@ pub(crate) use reader::{Section, Whole, nearest};
 pub use settings::{
     Config, HttpConfig, MemoryConfig, Secret, Steering, StorageConfig, StorageName, UdpConfig,
 };
+pub use xdp::XdpMode;
 
 use serde_yaml::Value;
 use std::path::Path;

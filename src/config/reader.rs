@@ -499,7 +499,7 @@ fn key_text(key: &Value) -> String {
 }
 
 /// Whether a path leads to an item of a list.
-fn ends_in_index(path: &[Step]) -> bool {
+pub(super) fn ends_in_index(path: &[Step]) -> bool {
     matches!(path.last(), Some(Step::Index(_)))
 }
 

@@ -7,6 +7,7 @@ use super::locate::{Part, Step};
 use super::reader::{File, Section, Whole, nearest};
 use super::settings::{Config, HttpConfig, MemoryConfig, Secret, Steering, UdpConfig};
 use super::statistics;
+use super::xdp;
 use crate::protocol::Dialect;
 use crate::protocol::http::Routes;
 use serde_yaml::Value;
@@ -246,6 +247,7 @@ fn read_udp(
         &mut udp.receive_buffer_bytes,
     );
     section.integer("send_buffer_bytes", buffer, &mut udp.send_buffer_bytes);
+    xdp::read(section, &mut udp);
     is_on.then_some(udp)
 }
 

@@ -6,6 +6,7 @@
 
 use super::hooks::HookConfig;
 use super::prefix::Prefix;
+use super::xdp::XdpMode;
 use super::{address, duration};
 use crate::protocol::Dialect;
 use serde::Serialize;
@@ -200,6 +201,11 @@ pub struct UdpConfig {
     /// grant less). 0 to 1073741824, default 4194304; 0 leaves the system's
     /// default.
     pub send_buffer_bytes: usize,
+    /// Network interfaces whose datagrams are taken past the kernel's network
+    /// stack (AF_XDP). Names as `ip link` shows them; default none.
+    pub xdp_interfaces: Vec<String>,
+    /// Where on its way a frame is taken. Default `auto`.
+    pub xdp_mode: XdpMode,
 }
 
 /// Who finds the shard that owns a packet's info hash.
@@ -394,6 +400,8 @@ impl Default for UdpConfig {
             max_packet_bytes_ipv6: 1232,
             receive_buffer_bytes: 4 << 20,
             send_buffer_bytes: 4 << 20,
+            xdp_interfaces: Vec::new(),
+            xdp_mode: XdpMode::Auto,
         }
     }
 }

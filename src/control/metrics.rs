@@ -212,7 +212,7 @@ impl Ours {
     fn listeners(&self, out: &mut Writer<'_>) -> Result {
         let listeners = Protocol::ALL.map(|protocol| {
             let listeners = self.0.listeners(protocol).into_iter();
-            let named = listeners.map(|listener| (listener.address.to_string(), listener));
+            let named = listeners.map(|listener| (listener.address.clone(), listener));
             named.collect::<Vec<(String, Listener)>>()
         });
         let [udp, http] = &listeners;

@@ -10,6 +10,8 @@
 //! of a tracker could be: with one forged datagram two trackers would answer
 //! each other for ever.
 
+mod frames;
+mod link;
 mod measure;
 mod peers;
 mod read;
@@ -26,11 +28,15 @@ use crate::runtime::clock::Now;
 use crate::shard::Shard;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use crate::swarm::Lookup;
-use crate::sys::datagram::{Address, BATCH, Inbox, LocalAddress, Outbox};
+use crate::sys::datagram::{Address, BATCH, Inbox, Outbox};
+use crate::sys::xdp::socket::{FrameReceiver, FrameSender};
+use frames::{FrameInbox, FrameOutbox};
+use link::{Arrivals, Departures, FrameLink, Link, ReturnPath};
 use peers::DatagramPeers;
 use read::Reader;
 use std::io;
 use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +45,7 @@ use std::time::Duration;
 pub struct UdpClient {
     endpoint: usize,
     to: Address,
-    from: LocalAddress,
+    back: ReturnPath,
     transaction_id: u32,
     action: AnnounceAction,
     interval_seconds: u32,
@@ -56,11 +62,24 @@ impl std::fmt::Debug for Address {
 /// How many datagrams ahead of the one that is read the fetching is.
 const AHEAD: usize = 4;
 
-/// One socket of this shard.
+/// One socket of this shard, or one queue of a network interface.
 struct Endpoint {
-    socket: UdpSocket,
-    family: AddressFamily,
-    outbox: Outbox,
+    link: Link,
+    /// The number of the listener that it is counted for.
+    listener: usize,
+}
+
+/// A queue of a network interface that a shard serves past the kernel's network
+/// stack (AF_XDP).
+pub struct FrameQueue {
+    /// The number of the listener that it is counted for.
+    pub listener: usize,
+    /// Bytes of an IP packet that the interface carries, at most.
+    pub mtu: usize,
+    /// Where frames come from.
+    pub receiver: FrameReceiver,
+    /// Where they go to.
+    pub sender: FrameSender,
 }
 
 /// An announce of this shard's own, verified, whose swarm is being fetched.
@@ -70,6 +89,8 @@ struct Prepared {
     transaction_id: u32,
     action: AnnounceAction,
     interval_seconds: u32,
+    /// The family of its sender.
+    family: AddressFamily,
     /// Its place in the inbox.
     at: usize,
 }
@@ -88,7 +109,8 @@ pub struct UdpFrontend {
 }
 
 impl UdpFrontend {
-    /// A frontend on these sockets, each bound to an address of the family.
+    /// A frontend on these sockets, each bound to an address of the family, and
+    /// counted for the listener of its number.
     #[must_use]
     pub fn new(
         settings: UdpSettings,
@@ -97,10 +119,14 @@ impl UdpFrontend {
     ) -> Self {
         let endpoints = sockets
             .into_iter()
-            .map(|(socket, family)| Endpoint {
-                socket,
-                family,
-                outbox: Outbox::new(settings.max_packet_bytes[family.index()]),
+            .enumerate()
+            .map(|(listener, (socket, family))| Endpoint {
+                link: Link::Socket {
+                    socket,
+                    family,
+                    outbox: Outbox::new(settings.max_packet_bytes[family.index()]),
+                },
+                listener,
             })
             .collect();
         Self {
@@ -114,34 +140,54 @@ impl UdpFrontend {
         }
     }
 
+    /// Serves these queues as well.
+    #[must_use]
+    pub fn with_frames(mut self, queues: impl IntoIterator<Item = FrameQueue>) -> Self {
+        self.endpoints
+            .extend(queues.into_iter().map(|queue| Endpoint {
+                link: Link::Frames(Box::new(FrameLink {
+                    inbox: FrameInbox::new(queue.receiver),
+                    outbox: FrameOutbox::new(queue.sender, queue.mtu),
+                })),
+                listener: queue.listener,
+            }));
+        self
+    }
+
     /// Exchanges the settings for these.
     pub fn swap_settings(&mut self, settings: &mut UdpSettings) {
         self.flush_all();
         for endpoint in &mut self.endpoints {
-            let bytes = |settings: &UdpSettings| settings.max_packet_bytes[endpoint.family.index()];
-            if bytes(settings) != bytes(&self.settings) {
-                endpoint.outbox = Outbox::new(bytes(settings));
+            if let Link::Socket { family, outbox, .. } = &mut endpoint.link {
+                let bytes = |settings: &UdpSettings| settings.max_packet_bytes[family.index()];
+                if bytes(settings) != bytes(&self.settings) {
+                    *outbox = Outbox::new(bytes(settings));
+                }
             }
         }
         std::mem::swap(&mut self.settings, settings);
     }
 
-    /// The sockets, in the order of their numbers.
-    pub fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
-        self.endpoints.iter().map(|endpoint| &endpoint.socket)
+    /// How many sockets and queues there are; they are numbered in this order.
+    #[must_use]
+    pub const fn endpoints(&self) -> usize {
+        self.endpoints.len()
     }
 
-    /// The socket of this number.
+    /// What tells that datagrams have come for the endpoint of this number.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
-    pub fn socket(&self, endpoint: usize) -> &UdpSocket {
-        &self.endpoints[endpoint].socket
+    pub fn descriptor(&self, endpoint: usize) -> BorrowedFd<'_> {
+        match &self.endpoints[endpoint].link {
+            Link::Socket { socket, .. } => socket.as_fd(),
+            Link::Frames(link) => link.inbox.as_fd(),
+        }
     }
 
-    /// Receives one batch on the socket of this number and answers it; returns
-    /// how many datagrams it had.
+    /// Receives one batch on the endpoint of this number and answers it;
+    /// returns how many datagrams it had.
     ///
     /// # Errors
     /// Those of `recvmmsg(2)`; the socket stays usable.
@@ -152,82 +198,97 @@ impl UdpFrontend {
         shard: &mut Shard,
         desk: &mut Desk<L, Client>,
     ) -> io::Result<usize> {
-        let count = self.inbox.receive(&self.endpoints[endpoint].socket)?;
-        if count == 0 {
-            return Ok(0);
-        }
-        self.note_batch(endpoint, count);
-        self.prepared.clear();
-        let Endpoint { family, outbox, .. } = &mut self.endpoints[endpoint];
-        let mut reader = Reader {
-            settings: &self.settings,
+        let Self {
+            settings,
+            endpoints,
+            inbox,
+            prepared,
+            scraped,
+            stats,
+            ..
+        } = self;
+        let Endpoint { link, listener } = &mut endpoints[endpoint];
+        let mut turn = Turn {
+            settings,
             endpoint,
-            family: *family,
-            outbox,
-            prepared: &mut self.prepared,
-            scraped: &mut self.scraped,
-            stats: &self.stats,
+            prepared,
+            scraped,
+            stats,
             now,
             shard,
             desk,
         };
-        for at in 0..count {
-            self.inbox.prefetch(at + AHEAD);
-            reader.read(at, &self.inbox.datagram(at));
-        }
-        for prepared in &mut self.prepared {
-            shard.prefetch_group(prepared.announce.family(), &mut prepared.lookup);
-        }
-        for prepared in &mut self.prepared {
-            shard.prefetch_slot(prepared.announce.family(), &mut prepared.lookup);
-        }
-        for prepared in &self.prepared {
-            shard.prefetch_peers(&prepared.lookup, &prepared.announce);
-        }
-        match self.settings.dialect.combines_families() {
-            false => self.announce_prepared::<false>(endpoint, now, shard),
-            true => {
-                for prepared in &self.prepared {
-                    shard.prefetch_other_family(&prepared.announce);
+        let count = match link {
+            Link::Socket { socket, outbox, .. } => {
+                let count = inbox.receive(&*socket)?;
+                if count == 0 {
+                    return Ok(0);
                 }
-                self.announce_prepared::<true>(endpoint, now, shard);
+                measure::note_batch(turn.stats, *listener, count, inbox.bytes());
+                turn.handle(inbox, outbox, count);
+                count
             }
-        }
+            Link::Frames(frames) => {
+                let FrameLink { inbox, outbox } = &mut **frames;
+                let received = inbox.receive();
+                let count = received.datagrams + received.bad;
+                if count == 0 {
+                    return Ok(0);
+                }
+                measure::note_batch(turn.stats, *listener, count, received.bytes);
+                turn.drop_bad_frames(received.bad);
+                turn.handle(inbox, outbox, received.datagrams);
+                count
+            }
+        };
         self.flush(endpoint);
         Ok(count)
     }
 
     /// Answers a client that waited for another shard.
     pub fn answer(&mut self, client: &UdpClient, answer: &Answer<'_>) {
-        let limit = self.settings.max_packet_bytes[self.endpoints[client.endpoint].family.index()];
-        if self.endpoints[client.endpoint].outbox.is_full() {
-            self.flush(client.endpoint);
-        }
-        let (outbox, family) = {
-            let endpoint = &mut self.endpoints[client.endpoint];
-            (&mut endpoint.outbox, endpoint.family)
-        };
-        match answer {
+        let family = AddressFamily::of(&client.to.ip());
+        let answered = match answer {
             Answer::Announce(counts, peers) => {
-                outbox.push(&client.to, client.from, |buffer| {
+                let limit = self.settings.max_packet_bytes[family.index()];
+                self.push_late(client, |buffer| {
                     let stride = family.compact_peer_bytes();
-                    let room = (limit - ANNOUNCE_HEADER_BYTES) / stride * stride;
+                    let room = (limit.min(buffer.len()) - ANNOUNCE_HEADER_BYTES) / stride * stride;
                     let peers = &peers.compact[..peers.compact.len().min(room)];
                     let end = ANNOUNCE_HEADER_BYTES + peers.len();
                     buffer[ANNOUNCE_HEADER_BYTES..end].copy_from_slice(peers);
                     announce_header(buffer, client, counts)?;
                     Some(end)
                 });
-                self.answered_late(client, Action::Announce, family);
+                Action::Announce
             }
             Answer::Scrape(_, counts) => {
                 // More than fits was asked for if the limit has changed since.
                 let fits = counts.len().min(self.settings.scrape_limit(family));
-                push_scrape(outbox, client, &counts[..fits]);
-                self.answered_late(client, Action::Scrape, family);
+                self.push_late(client, |buffer| {
+                    write_scrape(buffer, client, &counts[..fits])
+                });
+                Action::Scrape
             }
             // The client asks again by itself.
-            Answer::Failed => self.stats.dropped(Protocol::Udp, DropReason::LaneFull),
+            Answer::Failed => return self.stats.dropped(Protocol::Udp, DropReason::LaneFull),
+        };
+        self.answered_late(client, answered, family);
+    }
+
+    fn push_late(&mut self, client: &UdpClient, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
+        if self.endpoints[client.endpoint].link.is_full() {
+            self.flush(client.endpoint);
+        }
+        match (&mut self.endpoints[client.endpoint].link, client.back) {
+            (Link::Socket { outbox, .. }, ReturnPath::Socket(from)) => {
+                outbox.push(&client.to, from, write);
+            }
+            (Link::Frames(link), ReturnPath::Frame(headers)) => {
+                link.outbox.push(&client.to, headers, write);
+            }
+            // Endpoints keep their numbers, and so each its kind.
+            _ => {}
         }
     }
 
@@ -239,12 +300,11 @@ impl UdpFrontend {
     }
 
     fn flush(&mut self, endpoint: usize) {
-        let Endpoint { socket, outbox, .. } = &mut self.endpoints[endpoint];
-        if outbox.is_empty() {
+        let Endpoint { link, listener } = &mut self.endpoints[endpoint];
+        let Some(sent) = link.flush() else {
             return;
-        }
-        let sent = outbox.send(&*socket);
-        if let Some(listener) = self.stats.listener(Protocol::Udp, endpoint) {
+        };
+        if let Some(listener) = self.stats.listener(Protocol::Udp, *listener) {
             listener.departures.add(sent.sent as u64);
             listener.bytes_out.add(sent.bytes);
         }
@@ -254,24 +314,74 @@ impl UdpFrontend {
                 .add(sent.failed as u64);
         }
     }
+}
+
+/// What a batch is handled with, lent by the frontend.
+struct Turn<'a, L> {
+    settings: &'a UdpSettings,
+    endpoint: usize,
+    prepared: &'a mut Vec<Prepared>,
+    scraped: &'a mut Vec<InfoHash>,
+    stats: &'a ShardStats,
+    now: &'a Now,
+    shard: &'a mut Shard,
+    desk: &'a mut Desk<L, Client>,
+}
+
+impl<L: Lanes> Turn<'_, L> {
+    /// Handles the first `count` datagrams of a batch, step by step.
+    #[inline]
+    fn handle<I, O>(&mut self, inbox: &I, outbox: &mut O, count: usize)
+    where
+        I: Arrivals,
+        O: Departures<Back = I::Back>,
+    {
+        self.prepared.clear();
+        let mut reader = Reader {
+            settings: self.settings,
+            endpoint: self.endpoint,
+            outbox,
+            prepared: self.prepared,
+            scraped: self.scraped,
+            stats: self.stats,
+            now: self.now,
+            shard: self.shard,
+            desk: self.desk,
+        };
+        for at in 0..count {
+            inbox.prefetch(at + AHEAD);
+            reader.read(at, &inbox.datagram(at));
+        }
+        let (shard, prepared) = (&mut *self.shard, &mut *self.prepared);
+        for prepared in &mut *prepared {
+            shard.prefetch_group(prepared.announce.family(), &mut prepared.lookup);
+        }
+        for prepared in &mut *prepared {
+            shard.prefetch_slot(prepared.announce.family(), &mut prepared.lookup);
+        }
+        for prepared in &*prepared {
+            shard.prefetch_peers(&prepared.lookup, &prepared.announce);
+        }
+        match self.settings.dialect.combines_families() {
+            false => self.announce::<I, O, false>(inbox, outbox),
+            true => {
+                for prepared in &*prepared {
+                    shard.prefetch_other_family(&prepared.announce);
+                }
+                self.announce::<I, O, true>(inbox, outbox);
+            }
+        }
+    }
 
     /// The last step: announces what was prepared and encodes the replies, with
     /// the counts of one or `BOTH` families.
-    fn announce_prepared<const BOTH: bool>(
-        &mut self,
-        endpoint: usize,
-        now: &Now,
-        shard: &mut Shard,
-    ) {
-        let Self {
-            endpoints,
-            inbox,
-            prepared,
-            stats,
-            ..
-        } = self;
-        let Endpoint { family, outbox, .. } = &mut endpoints[endpoint];
-        for prepared in &*prepared {
+    fn announce<I, O, const BOTH: bool>(&mut self, inbox: &I, outbox: &mut O)
+    where
+        I: Arrivals,
+        O: Departures<Back = I::Back>,
+    {
+        let (shard, now) = (&mut *self.shard, self.now);
+        for prepared in &*self.prepared {
             let datagram = inbox.datagram(prepared.at);
             outbox.push(datagram.from, datagram.to, |buffer| {
                 let mut peers = DatagramPeers {
@@ -295,7 +405,21 @@ impl UdpFrontend {
                 .ok()?;
                 Some(end)
             });
-            stats.reply(Protocol::Udp, Action::Announce, *family, Outcome::Ok);
+            self.stats.reply(
+                Protocol::Udp,
+                Action::Announce,
+                prepared.family,
+                Outcome::Ok,
+            );
+        }
+    }
+
+    /// Counts frames that cannot be answered.
+    #[inline]
+    fn drop_bad_frames(&self, bad: usize) {
+        if bad > 0 {
+            let drops = self.stats.drops(Protocol::Udp, DropReason::BadFrame);
+            drops.add(bad as u64);
         }
     }
 }
@@ -316,8 +440,6 @@ fn announce_header(
     .ok()
 }
 
-fn push_scrape(outbox: &mut Outbox, client: &UdpClient, counts: &[ScrapeCounts]) {
-    outbox.push(&client.to, client.from, |buffer| {
-        udp::write_scrape(buffer, client.transaction_id, counts.iter().copied()).ok()
-    });
+fn write_scrape(buffer: &mut [u8], client: &UdpClient, counts: &[ScrapeCounts]) -> Option<usize> {
+    udp::write_scrape(buffer, client.transaction_id, counts.iter().copied()).ok()
 }

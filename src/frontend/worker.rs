@@ -239,7 +239,7 @@ impl Worker {
     }
 
     fn watch_sockets(&self) -> io::Result<()> {
-        for endpoint in 0..self.udp.as_ref().map_or(0, |udp| udp.sockets().count()) {
+        for endpoint in 0..self.udp.as_ref().map_or(0, UdpFrontend::endpoints) {
             self.watch_datagrams(endpoint)?;
         }
         if let Some(http) = &self.http {
@@ -302,7 +302,7 @@ impl Worker {
             return;
         };
         for endpoint in streams.candidates.drain(..) {
-            if self.reactor.remove(udp.socket(endpoint)).is_ok() {
+            if self.reactor.remove(udp.descriptor(endpoint)).is_ok() {
                 streams.endpoints.push(endpoint);
             }
         }
@@ -314,7 +314,7 @@ impl Worker {
         };
         let token = UDP_MARK | endpoint as u64;
         self.reactor
-            .add(udp.socket(endpoint), token, Interest::Read)
+            .add(udp.descriptor(endpoint), token, Interest::Read)
     }
 
     /// Serves one UDP socket; returns how many datagrams it had.
@@ -418,6 +418,10 @@ impl Worker {
         self.shard.stats().ticked(now.elapsed);
         self.shard.tick_hooks(now.seconds, now.into());
         self.swept(|shard| shard.tick(now.seconds, unswept));
+        // What a network card could not take at once.
+        if let Some(udp) = &mut self.udp {
+            udp.flush_all();
+        }
         self.http(now, HttpFrontend::tick);
     }
 
@@ -440,7 +444,7 @@ impl Worker {
             Some(state) => state,
             None => {
                 // What has arrived is still answered.
-                let endpoints = self.udp.as_ref().map_or(0, |udp| udp.sockets().count());
+                let endpoints = self.udp.as_ref().map_or(0, UdpFrontend::endpoints);
                 for endpoint in 0..endpoints {
                     let mut turns = 0..STOP_TURNS;
                     while turns.next().is_some() && self.datagrams(endpoint, now) > 0 {}

@@ -2,6 +2,7 @@
 //!
 //! - [`udp`]: BEP 15 with the URL data of BEP 41.
 //! - [`http`]: BEP 3, 7, 21, 23, 24, 31, 48 over HTTP/1.x.
+//! - [`frame`]: Ethernet, IP and UDP around a datagram, for AF_XDP.
 //! - [`proxy`]: the PROXY protocol, versions 1 and 2.
 //! - [`bencode`]: a writer into a caller's buffer and a bounded reader.
 //! - [`Dialect`]: where opentracker's manners differ from ours.
@@ -33,6 +34,7 @@
 
 pub mod bencode;
 mod dialect;
+pub mod frame;
 pub mod http;
 pub mod proxy;
 pub mod udp;

@@ -90,7 +90,9 @@ section!(
         max_clock_skew, private_key, allow_ip_spoofing, max_numwant, default_numwant,
         max_scrape_infohashes, max_packet_bytes_ipv4, max_packet_bytes_ipv6
     ],
-    restart: [addr, steering, receive_buffer_bytes, send_buffer_bytes],
+    restart: [
+        addr, steering, receive_buffer_bytes, send_buffer_bytes, xdp_interfaces, xdp_mode
+    ],
     no_effect: [enable_request_timing],
     apart: [],
 );

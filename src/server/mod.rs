@@ -14,6 +14,7 @@ mod settings;
 mod shards;
 mod sockets;
 mod state;
+mod xdp;
 
 use crate::config::Config;
 use crate::control::opentracker_stats::{self, OpentrackerStats, Sources};
@@ -46,6 +47,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
+use xdp::{Frames, Programs};
 
 pub use keys::{Reach, Report, keys};
 pub use reload::{ConfigSource, Reloader};
@@ -72,6 +74,7 @@ pub struct Tracker {
     surveys: SurveyDesk,
     statistics: Option<OpentrackerStats>,
     keeper: Option<Keeper>,
+    programs: Programs,
     state_stats: Arc<StateStats>,
     /// The UDP addresses that are served, with the ports that were taken.
     pub udp: Vec<SocketAddr>,
@@ -113,6 +116,10 @@ impl Tracker {
         let owners = OwnerMap::new(seeds.owner_key, shards);
         let mut sockets = Sockets::bind(config, shards)?;
         let steered = sockets.steer(config, &owners);
+        let mut frames = match &config.udp {
+            Some(udp) => Frames::open(udp, &sockets.udp_addresses, shards)?,
+            None => Frames::default(),
+        };
         let metrics_listeners = bind_metrics(config)?;
         // Out of reach below another root, and closed to another user.
         let process = ProcessFiles::open();
@@ -121,8 +128,10 @@ impl Tracker {
         let mut links = Links::new(shards)?;
         // In the order in which each shard has its listeners.
         let streams = [&sockets.http_addresses[..], &sockets.https_addresses].concat();
+        let datagrams = sockets.udp_addresses.iter().map(ToString::to_string);
+        let datagrams: Vec<_> = datagrams.chain(frames.names.iter().cloned()).collect();
         let stats: Vec<_> = (0..shards)
-            .map(|_| ShardStats::new(&sockets.udp_addresses, &streams))
+            .map(|_| ShardStats::new(&datagrams, &streams))
             .map(Arc::new)
             .collect();
         let clock = Clock::start();
@@ -145,6 +154,7 @@ impl Tracker {
             cores: &cores,
             links: &mut links,
             sockets: &mut sockets,
+            frames: &mut frames,
             settings: &settings,
             tls: certificates.as_ref().map(|https| &https.tls),
             hooks: &hooks,
@@ -192,6 +202,7 @@ impl Tracker {
                 state_intervals: keeper.as_ref().map(Keeper::intervals),
             }),
             keeper,
+            programs: frames.into_programs(),
             udp: sockets.udp_addresses,
             http: sockets.http_addresses,
             https: sockets.https_addresses,
@@ -330,7 +341,7 @@ impl Tracker {
         for metrics in self.metrics {
             metrics.stop();
         }
-        drop(self.statistics);
+        drop((self.statistics, self.programs));
         self.reloader.close();
         result
     }

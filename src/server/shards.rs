@@ -2,6 +2,7 @@
 
 use super::settings::Settings;
 use super::sockets::Sockets;
+use super::xdp::Frames;
 use super::{StartError, out_of};
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
@@ -101,6 +102,8 @@ pub(super) struct Start<'a> {
     pub links: &'a mut Links,
     /// What they listen on; taken by each.
     pub sockets: &'a mut Sockets,
+    /// The queues of network interfaces that they serve; taken by each.
+    pub frames: &'a mut Frames,
     /// What they are set to.
     pub settings: &'a Settings,
     /// Who they are over HTTPS.
@@ -141,6 +144,7 @@ impl Start<'_> {
                 shard,
                 udp: self.settings.udp.clone().map(|settings| {
                     UdpFrontend::new(settings, self.sockets.take_udp(id), stats.clone())
+                        .with_frames(self.frames.take(id))
                 }),
                 http: self.settings.http.clone().map(|settings| {
                     let listeners = self.sockets.take_http(id, self.tls);

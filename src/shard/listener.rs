@@ -1,14 +1,13 @@
 //! What a shard publishes of each of its sockets.
 
 use super::stats::Counter;
-use std::net::SocketAddr;
 
 /// What is counted for one socket of this shard. The sockets of all shards on
 /// one address make a listener.
 #[derive(Debug)]
 pub struct ListenerStats {
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens: an address, or the name of a network interface.
+    pub address: String,
     /// Datagrams received, or connections accepted.
     pub arrivals: Counter,
     /// Datagrams handed to the kernel (UDP).
@@ -25,7 +24,7 @@ pub struct ListenerStats {
 impl ListenerStats {
     /// Nothing so far.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: String) -> Self {
         Self {
             address,
             arrivals: Counter::default(),

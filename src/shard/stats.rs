@@ -16,7 +16,6 @@ use super::responses::{FailureClass, ResponseTimes};
 use super::sweep::SweepStats;
 use crate::bittorrent::AddressFamily;
 use crate::hook::{HookKind, Refused};
-use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -91,13 +90,14 @@ pub struct FamilyStats {
 }
 
 impl ShardStats {
-    /// Counters for a shard with sockets on these addresses, in their order.
+    /// Counters for a shard that listens at these places (addresses, network
+    /// interfaces), in their order.
     #[must_use]
-    pub fn new(udp: &[SocketAddr], http: &[SocketAddr]) -> Self {
-        let listeners = |addresses: &[SocketAddr]| {
-            let addresses = addresses.iter().copied();
-            addresses.map(ListenerStats::new).collect()
-        };
+    pub fn new<U: ToString, H: ToString>(udp: &[U], http: &[H]) -> Self {
+        fn listeners<P: ToString>(places: &[P]) -> Box<[ListenerStats]> {
+            let names = places.iter().map(ToString::to_string);
+            names.map(ListenerStats::new).collect()
+        }
         Self {
             listeners: [listeners(udp), listeners(http)],
             ..Self::default()
@@ -482,6 +482,9 @@ label! {
         Truncated = "truncated",
         /// A datagram from port 0 or from an address that cannot be answered.
         BadSource = "bad_source",
+        /// A frame of AF_XDP with a wrong checksum or from an address that nobody
+        /// has.
+        BadFrame = "bad_frame",
         /// A hook said so.
         Hook = "hook",
         /// The lane to the shard that owns the hash was full.

@@ -104,13 +104,13 @@ pub enum LocalAddress {
 }
 
 /// One received datagram.
-pub struct Datagram<'a> {
+pub struct Datagram<'a, To = LocalAddress> {
     /// The payload, cut at [`RECEIVE_BYTES`].
     pub bytes: &'a [u8],
     /// Its sender.
     pub from: &'a Address,
     /// Where it was sent to, where the socket was asked to tell.
-    pub to: LocalAddress,
+    pub to: To,
 }
 
 #[repr(C, align(8))]

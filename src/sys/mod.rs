@@ -12,6 +12,7 @@ pub mod probe;
 pub mod process;
 pub mod socket;
 pub mod steering;
+pub mod xdp;
 
 mod prefetch;
 pub use prefetch::{prefetch_read, prefetch_whole};

@@ -125,7 +125,7 @@ fn listeners(report: &Report) -> Value {
         listeners.map(move |listener| {
             let mut fields = json!({
                 "protocol": protocol.name(),
-                "address": listener.address.to_string(),
+                "address": listener.address,
                 "bytes_in": listener.bytes_in,
                 "bytes_out": listener.bytes_out,
             });

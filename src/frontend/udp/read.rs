@@ -2,7 +2,8 @@
 //! it if no swarm is needed, ask the owner if that is another shard, or prepare
 //! it for the steps that follow.
 
-use super::{Prepared, UdpClient, UdpSettings, push_scrape};
+use super::link::{Back as _, Departures};
+use super::{Prepared, UdpClient, UdpSettings, write_scrape};
 use crate::bittorrent::{AddressFamily, InfoHash};
 use crate::frontend::desk::{Answer, Asked, Desk, Lanes};
 use crate::frontend::{Client, dialect};
@@ -17,17 +18,15 @@ use crate::shard::exchange::Question;
 use crate::shard::families::{Families, Peers};
 use crate::shard::responses::FailureClass;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
-use crate::sys::datagram::{Datagram, Outbox};
+use crate::sys::datagram::Datagram;
 use std::net::IpAddr;
 
 /// What the first step works with, lent by the frontend for one batch.
-pub(super) struct Reader<'a, L> {
+pub(super) struct Reader<'a, L, O> {
     pub settings: &'a UdpSettings,
     /// The number of the socket.
     pub endpoint: usize,
-    /// The family of the socket's address.
-    pub family: AddressFamily,
-    pub outbox: &'a mut Outbox,
+    pub outbox: &'a mut O,
     pub prepared: &'a mut Vec<Prepared>,
     /// The hashes of a scrape, for hooks.
     pub scraped: &'a mut Vec<InfoHash>,
@@ -38,19 +37,22 @@ pub(super) struct Reader<'a, L> {
 }
 
 /// One datagram and what every answer to it needs.
-struct Asker<'a> {
-    datagram: &'a Datagram<'a>,
+struct Asker<'a, B> {
+    datagram: &'a Datagram<'a, B>,
     source: IpAddr,
+    family: AddressFamily,
     transaction_id: u32,
 }
 
-impl<L: Lanes> Reader<'_, L> {
+impl<L: Lanes, O: Departures> Reader<'_, L, O> {
     /// Reads the datagram that is number `at` of the batch.
     #[inline]
-    pub fn read(&mut self, at: usize, datagram: &Datagram<'_>) {
+    pub fn read(&mut self, at: usize, datagram: &Datagram<'_, O::Back>) {
+        let source = datagram.from.ip();
         let mut asker = Asker {
             datagram,
-            source: datagram.from.ip(),
+            source,
+            family: AddressFamily::of(&source),
             transaction_id: 0,
         };
         let request = match udp::parse(datagram.bytes) {
@@ -66,7 +68,7 @@ impl<L: Lanes> Reader<'_, L> {
             Request::Announce { .. } => Action::Announce,
             Request::Scrape { .. } => Action::Scrape,
         };
-        self.stats.request(Protocol::Udp, action, self.family);
+        self.stats.request(Protocol::Udp, action, asker.family);
         if request
             .connection_id()
             .is_some_and(|id| !self.accepts(&asker, id))
@@ -81,7 +83,7 @@ impl<L: Lanes> Reader<'_, L> {
     }
 
     #[inline]
-    fn accepts(&self, asker: &Asker<'_>, id: u64) -> bool {
+    fn accepts(&self, asker: &Asker<'_, O::Back>, id: u64) -> bool {
         let ids = &self.settings.connection_ids;
         ids.accepts(self.now.unix_seconds, asker.source, id)
     }
@@ -89,7 +91,7 @@ impl<L: Lanes> Reader<'_, L> {
     /// What opentracker makes of a datagram that is not as BEP 15 has it.
     fn read_again<'d>(
         &self,
-        asker: &Asker<'d>,
+        asker: &Asker<'d, O::Back>,
         error: ParseError,
     ) -> Result<Request<'d>, ParseError> {
         match error {
@@ -108,9 +110,9 @@ impl<L: Lanes> Reader<'_, L> {
 
     /// Answers what cannot be read, if it is to have an answer.
     #[cold]
-    fn unreadable(&mut self, asker: &mut Asker<'_>, error: &ParseError) {
+    fn unreadable(&mut self, asker: &mut Asker<'_, O::Back>, error: &ParseError) {
         self.stats
-            .request(Protocol::Udp, Action::Other, self.family);
+            .request(Protocol::Udp, Action::Other, asker.family);
         match *error {
             ParseError::Drop(reason) => self.stats.dropped(Protocol::Udp, drop_reason(reason)),
             ParseError::Answer {
@@ -133,7 +135,7 @@ impl<L: Lanes> Reader<'_, L> {
         }
     }
 
-    fn connect(&mut self, asker: &Asker<'_>) {
+    fn connect(&mut self, asker: &Asker<'_, O::Back>) {
         let ids = &self.settings.connection_ids;
         let id = ids.issue(self.now.unix_seconds, asker.source);
         let Datagram { from, to, .. } = *asker.datagram;
@@ -141,14 +143,12 @@ impl<L: Lanes> Reader<'_, L> {
             udp::write_connect(buffer, asker.transaction_id, id).ok()
         });
         self.stats
-            .reply(Protocol::Udp, Action::Connect, self.family, Outcome::Ok);
+            .reply(Protocol::Udp, Action::Connect, asker.family, Outcome::Ok);
     }
 
     #[inline]
-    fn announce(&mut self, at: usize, asker: &Asker<'_>, fields: &AnnounceFields<'_>) {
-        let Self {
-            settings, family, ..
-        } = *self;
+    fn announce(&mut self, at: usize, asker: &Asker<'_, O::Back>, fields: &AnnounceFields<'_>) {
+        let (settings, family) = (self.settings, asker.family);
         let mut announce = match settings.announce(fields, asker.source, family) {
             Ok(announce) => announce,
             Err(error) => return self.fail(asker, Action::Announce, error.as_str()),
@@ -185,6 +185,7 @@ impl<L: Lanes> Reader<'_, L> {
                 transaction_id: asker.transaction_id,
                 action: fields.action,
                 interval_seconds,
+                family,
                 at,
             });
             return;
@@ -208,14 +209,14 @@ impl<L: Lanes> Reader<'_, L> {
         }
     }
 
-    fn scrape(&mut self, asker: &Asker<'_>, hashes: ScrapeHashes<'_>) {
+    fn scrape(&mut self, asker: &Asker<'_, O::Back>, hashes: ScrapeHashes<'_>) {
         let Self {
             settings,
-            family,
             stats,
             now,
             ..
         } = *self;
+        let family = asker.family;
         let hashes = hashes.truncated(settings.scrape_limit(family));
         if self.shard.hooks().judges() {
             self.scraped.clear();
@@ -247,7 +248,9 @@ impl<L: Lanes> Reader<'_, L> {
             Client::Udp(client),
             |_, answer| match answer {
                 Answer::Scrape(_, counts) => {
-                    push_scrape(outbox, &client, counts);
+                    outbox.push(asker.datagram.from, asker.datagram.to, |buffer| {
+                        write_scrape(buffer, &client, counts)
+                    });
                     stats.reply(Protocol::Udp, Action::Scrape, family, Outcome::Ok);
                 }
                 _ => stats.dropped(Protocol::Udp, DropReason::LaneFull),
@@ -256,11 +259,11 @@ impl<L: Lanes> Reader<'_, L> {
     }
 
     /// What is needed to answer when another shard has.
-    fn client(&self, asker: &Asker<'_>) -> UdpClient {
+    fn client(&self, asker: &Asker<'_, O::Back>) -> UdpClient {
         UdpClient {
             endpoint: self.endpoint,
             to: *asker.datagram.from,
-            from: asker.datagram.to,
+            back: asker.datagram.to.keep(),
             transaction_id: asker.transaction_id,
             action: AnnounceAction::Standard,
             interval_seconds: self.settings.interval_seconds,
@@ -270,18 +273,18 @@ impl<L: Lanes> Reader<'_, L> {
 
     /// Answers with an error.
     #[cold]
-    fn fail(&mut self, asker: &Asker<'_>, action: Action, text: &str) {
+    fn fail(&mut self, asker: &Asker<'_, O::Back>, action: Action, text: &str) {
         let Datagram { from, to, .. } = *asker.datagram;
         self.outbox.push(from, to, |buffer| {
             udp::write_error(buffer, asker.transaction_id, text).ok()
         });
         let class = FailureClass::of(text);
         self.stats
-            .refused(Protocol::Udp, action, self.family, class);
+            .refused(Protocol::Udp, action, asker.family, class);
     }
 
     /// Answers a request that a hook refused, if it is to have an answer.
-    fn refuse(&mut self, asker: &Asker<'_>, action: Action, refused: &Refused) {
+    fn refuse(&mut self, asker: &Asker<'_, O::Back>, action: Action, refused: &Refused) {
         match refused.failure {
             Some(failure) => self.fail(asker, action, failure.reason),
             None => self.stats.dropped(Protocol::Udp, DropReason::Hook),
@@ -291,7 +294,7 @@ impl<L: Lanes> Reader<'_, L> {
     /// Answers a connection id that was not accepted, unless the answer would
     /// be longer than the request.
     #[cold]
-    fn refuse_connection_id(&mut self, asker: &Asker<'_>, action: Action) {
+    fn refuse_connection_id(&mut self, asker: &Asker<'_, O::Back>, action: Action) {
         let stats = self.stats;
         stats.opentracker.connection_id_mismatches.add(1);
         let before = self.outbox.len();
@@ -304,7 +307,7 @@ impl<L: Lanes> Reader<'_, L> {
             stats.dropped(Protocol::Udp, DropReason::BadConnectionId);
         } else {
             let class = FailureClass::BadConnectionId;
-            stats.refused(Protocol::Udp, action, self.family, class);
+            stats.refused(Protocol::Udp, action, asker.family, class);
         }
     }
 }
