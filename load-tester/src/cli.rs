@@ -72,6 +72,9 @@ struct EchoArgs {
     /// Peers in each announce reply.
     #[arg(long, default_value_t = 30)]
     peers: usize,
+    /// Allow addresses that are not loopback addresses.
+    #[arg(long)]
+    allow_remote: bool,
 }
 
 /// The arguments of one run.
@@ -276,9 +279,9 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 fn serve(args: &EchoArgs, over_http: bool) -> ExitCode {
-    if !args.address.ip().is_loopback() {
+    if !args.address.ip().is_loopback() && !args.allow_remote {
         eprintln!(
-            "error: {} is not a loopback address; the responder only serves this host",
+            "error: {} is not a loopback address; the responder serves this host, unless --allow-remote is given",
             args.address.ip()
         );
         return ExitCode::from(2);

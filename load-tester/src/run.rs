@@ -42,6 +42,8 @@ pub enum RunError {
     Process(u32, io::Error),
     /// A thread cannot be pinned.
     Pin(usize, io::Error),
+    /// The network namespace to ask from cannot be entered.
+    Namespace(io::Error),
     /// A fill needs more identities than there are.
     TooBig(SwarmTooBig),
 }
@@ -69,6 +71,9 @@ impl fmt::Display for RunError {
                     f,
                     "cannot pin a thread to processor {cpu}: {error}; check --cpus"
                 )
+            }
+            RunError::Namespace(error) => {
+                write!(f, "cannot enter the generator's network namespace: {error}")
             }
             RunError::TooBig(error) => error.fmt(f),
         }

@@ -13,7 +13,8 @@ use std::ptr;
 mod process;
 
 pub use process::{
-    allow_open_files, catch_interrupt, end_with_this_thread, interrupted, pin_to_cpu, signal,
+    allow_open_files, catch_interrupt, end_with_this_thread, enter_network_namespace, interrupted,
+    is_root, pin_to_cpu, signal,
 };
 
 /// Datagrams handed to the kernel or taken from it by one system call.

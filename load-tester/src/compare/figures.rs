@@ -6,8 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::record::{
-    LONGEST_TAIL, cpu_per_reply, not_started, note_generator, record, record_nothing, record_tail,
-    valid,
+    LONGEST_TAIL, cpu_per_reply, not_started, record, record_nothing, record_tail, valid,
 };
 use super::servers::{Programs, Running, Server, Setup, cross_shard};
 use super::tables::{Figure, Mean};
@@ -15,22 +14,12 @@ use super::{CompareArgs, FigureName};
 use crate::config::{Pace, RunConfig, Target};
 use crate::echo;
 use crate::report::Report;
-use crate::run;
 use crate::skew::Skew;
 use crate::workload::{FillShape, Workload};
 
-/// All UDP trackers and the limit, the limit last: it answers with as many
-/// peers as karuta did before it.
-const UDP_SERVERS: [Server; 5] = [
-    Server::Karuta,
-    Server::AquaticMio,
-    Server::AquaticUring,
-    Server::Opentracker,
-    Server::Echo,
-];
+mod udp;
 
-/// Rate of the figure for processor time, requests per second.
-const FIXED_RATE: f64 = 50_000.0;
+use udp::UdpPair;
 
 /// Lifetime of peers in the expiry figure; longer than its fill takes.
 const EXPIRY_SECONDS: u32 = 30;
@@ -39,7 +28,7 @@ const EXPIRY_SECONDS: u32 = 30;
 const NO_EXPIRY_SECONDS: u32 = 7200;
 
 /// Source addresses of the generator.
-const SOURCES: u16 = 8;
+const SOURCES: u16 = super::link::CLIENTS;
 
 /// Runs the figures one after the other.
 pub struct Bench<'a> {
@@ -69,8 +58,11 @@ impl<'a> Bench<'a> {
     ) -> Vec<Figure> {
         let mut figures = Vec::new();
         for name in FigureName::value_variants() {
-            let both = [FigureName::UdpThroughput, FigureName::UdpCpu];
-            if !wanted.contains(name) || (*name == both[1] && wanted.contains(&both[0])) {
+            let pair = UdpPair::with(*name);
+            // Measured along with the rates, if those are wanted.
+            let was_measured =
+                pair.is_some_and(|pair| *name == pair.cost && wanted.contains(&pair.rate));
+            if !wanted.contains(name) || was_measured {
                 continue;
             }
             figures.extend(self.figure(*name, wanted));
@@ -82,12 +74,13 @@ impl<'a> Bench<'a> {
     fn figure(&mut self, name: FigureName, wanted: &[FigureName]) -> Vec<Figure> {
         let mut figures = Vec::new();
         match name {
-            FigureName::UdpThroughput | FigureName::UdpCpu => {
-                let throughput = name == FigureName::UdpThroughput;
-                let cpu = wanted.contains(&FigureName::UdpCpu);
-                let [rates, costs] = self.udp(throughput, cpu);
-                figures.extend(throughput.then_some(rates));
-                figures.extend(cpu.then_some(costs));
+            FigureName::UdpThroughput
+            | FigureName::UdpCpu
+            | FigureName::UdpVeth
+            | FigureName::UdpVethCpu => {
+                if let Some(pair) = UdpPair::with(name) {
+                    figures.extend(self.udp(pair, wanted));
+                }
             }
             FigureName::UdpLoaded => figures.push(self.udp_loaded()),
             FigureName::Memory => figures.extend(self.memory()),
@@ -97,127 +90,6 @@ impl<'a> Bench<'a> {
             FigureName::Shards => figures.push(self.shards()),
         }
         figures
-    }
-
-    /// Greatest rate and processor time at a fixed rate, once every peer is
-    /// known: a tracker is in that state from its first interval on.
-    fn udp(&mut self, throughput: bool, cpu: bool) -> [Figure; 2] {
-        let mut rates = Figure::new(
-            "udp-throughput",
-            "UDP announces per second, one core, 2 M peers skewed over 1 M info hashes",
-            "announces/s",
-            false,
-        );
-        let mut costs = Figure::new(
-            "udp-cpu",
-            "Server processor time per UDP announce at 50,000/s",
-            "µs per announce",
-            true,
-        );
-        let (peers, swarms) = (2_000_000, 1_000_000);
-        let mut figures = [&mut rates, &mut costs];
-        let wanted = match (throughput, cpu) {
-            (true, true) => &mut figures[..],
-            (true, false) => &mut figures[..1],
-            (false, _) => &mut figures[1..],
-        };
-        let loaded = self.load(wanted, peers, swarms);
-        for round in 0..self.args.runs {
-            for (server, running) in &loaded {
-                self.say("udp", server.name(), round);
-                let config = self.reannounce(running, peers, swarms);
-                if throughput {
-                    let best = self.greatest_rate(&mut rates, *server, &config);
-                    if *server == Server::Karuta && best > self.best_rate {
-                        self.best_rate = best;
-                    }
-                }
-                if cpu {
-                    let config = RunConfig {
-                        pace: Pace::Rate(FIXED_RATE),
-                        warm_up: Duration::from_millis(300),
-                        ..config
-                    };
-                    let row = costs.row(server.name(), server.is_limit());
-                    if let Some(report) = record(row, run::run(&config, false), cpu_per_reply) {
-                        row.detail = Some(format!("p99.9 {:.0} µs", report.latency.p999_us));
-                    }
-                }
-            }
-        }
-        [rates, costs]
-    }
-
-    /// Greatest rate with many peers loaded.
-    fn udp_loaded(&mut self) -> Figure {
-        let mut figure = Figure::new(
-            "udp-loaded",
-            "UDP announces per second, one core, 10 M peers in 2 M swarms loaded",
-            "announces/s",
-            false,
-        );
-        let (peers, swarms) = (10_000_000, 2_000_000);
-        let loaded = self.load(&mut [&mut figure], peers, swarms);
-        for round in 0..self.args.runs {
-            for (server, running) in &loaded {
-                self.say("udp loaded", server.name(), round);
-                let config = self.reannounce(running, peers, swarms);
-                self.greatest_rate(&mut figure, *server, &config);
-            }
-        }
-        figure
-    }
-
-    /// One run in a closed loop; its rate.
-    fn greatest_rate(
-        &self,
-        figure: &mut Figure,
-        server: Server,
-        config: &RunConfig,
-    ) -> Option<f64> {
-        let row = figure.row(server.name(), server.is_limit());
-        let report = record(row, run::run(config, false), |r| Some(r.replies_per_second))?;
-        row.detail = Some(format!("{:.1} peers per reply", report.peers_per_reply));
-        note_generator(row, &report);
-        Some(report.replies_per_second)
-    }
-
-    /// All UDP servers with the same peers loaded, in skewed swarms. Those not
-    /// being measured sleep, with nothing to clean.
-    fn load(&self, figures: &mut [&mut Figure], peers: u32, swarms: u32) -> Vec<(Server, Running)> {
-        let mut loaded: Vec<(Server, Running)> = Vec::new();
-        let mut mean = Mean::default();
-        for server in UDP_SERVERS {
-            self.say("loading", server.name(), 0);
-            let setup = Setup {
-                echo_peers: mean.rounded(30),
-                ..self.setup(swarms)
-            };
-            let started = self.start_filled(server, &setup, peers, swarms);
-            let note = match &started {
-                Ok((_, rate)) => rate.map(|rate| format!("filled at {:.0} k/s", rate / 1e3)),
-                Err(why) => Some(why.clone()),
-            };
-            for figure in &mut *figures {
-                let row = figure.row(server.name(), server.is_limit());
-                note.iter().for_each(|note| row.note(note));
-            }
-            let Ok((running, _)) = started else {
-                continue;
-            };
-            if self.sizes_echo(server) {
-                // The size of the echo's replies: a short look at what it hands out.
-                let look = RunConfig {
-                    duration: Duration::from_millis(500),
-                    ..self.reannounce(&running, peers, swarms)
-                };
-                if let Ok(report) = run::run(&look, false) {
-                    mean.add(report.peers_per_reply);
-                }
-            }
-            loaded.push((server, running));
-        }
-        loaded
     }
 
     /// A server with peers loaded in skewed swarms, and the rate of that; a bare
@@ -240,7 +112,7 @@ impl<'a> Bench<'a> {
             segmentation: setup.shards == 1,
             ..self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic))
         };
-        let report = valid(run::run(&fill, false)).map_err(|why| format!("not loaded: {why}"))?;
+        let report = valid(running.run(&fill)).map_err(|why| format!("not loaded: {why}"))?;
         Ok((running, Some(report.replies_per_second)))
     }
 
@@ -286,7 +158,7 @@ impl<'a> Bench<'a> {
                         crate::process::resident_bytes(running.pid()).unwrap_or(0) as f64 / 1e6;
                     let row = figure.row(server.name(), false);
                     let megabytes = |r: &Report| r.resident_bytes.map(|bytes| bytes as f64 / 1e6);
-                    if record(row, run::run(&config, false), megabytes).is_some() {
+                    if record(row, running.run(&config), megabytes).is_some() {
                         row.detail = Some(format!("{before:.0} MB before the fill"));
                     }
                 }
@@ -324,10 +196,8 @@ impl<'a> Bench<'a> {
                     }
                 };
                 let begin = Instant::now();
-                let fill = run::run(
-                    &self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic)),
-                    false,
-                );
+                let fill = self.fill(&running, peers, swarms, FillShape::Drawn(Skew::Cubic));
+                let fill = running.run(&fill);
                 let row = figure.row(name, false);
                 if record_nothing(row, fill).is_none() {
                     continue;
@@ -338,7 +208,10 @@ impl<'a> Bench<'a> {
                         duration: Duration::from_secs(1),
                         ..self.reannounce(&running, peers, swarms)
                     };
-                    run::run(&look, false).map_or(0.0, |report| report.replies_per_second) / 2.0
+                    running
+                        .run(&look)
+                        .map_or(0.0, |report| report.replies_per_second)
+                        / 2.0
                 });
                 if lifetime == EXPIRY_SECONDS {
                     let first_expires = Duration::from_secs(EXPIRY_SECONDS.into());
@@ -349,7 +222,7 @@ impl<'a> Bench<'a> {
                     thread::sleep(first_expires.saturating_sub(begin.elapsed()));
                 }
                 let load = self.reannounce(&running, peers, swarms);
-                record_tail(row, rate, took, load);
+                record_tail(row, rate, took, &running, load);
             }
             if let Some(rate) = half_rate {
                 self.echo_tail(&mut figure, round, rate);
@@ -366,7 +239,7 @@ impl<'a> Bench<'a> {
             Ok(running) => {
                 let load = self.udp_load(&running, 1_000_000, 2_000_000);
                 let row = figure.row(server.name(), true);
-                record_tail(row, rate, LONGEST_TAIL, load);
+                record_tail(row, rate, LONGEST_TAIL, &running, load);
             }
             Err(error) => not_started(figure, server, &error),
         }
@@ -421,7 +294,7 @@ impl<'a> Bench<'a> {
                     ..self.udp_load(&running, 1_000_000, 2_000_000)
                 };
                 let row = figure.row(server.name(), server.is_limit());
-                if let Some(report) = record(row, run::run(&config, false), cpu_per_reply) {
+                if let Some(report) = record(row, running.run(&config), cpu_per_reply) {
                     if self.sizes_echo(server) {
                         bytes.add(report.bytes_per_reply);
                     }
@@ -468,7 +341,7 @@ impl<'a> Bench<'a> {
                     ..self.reannounce(running, peers, swarms)
                 };
                 let row = figure.row(name, false);
-                if record(row, run::run(&config, false), cpu_per_reply).is_some() {
+                if record(row, running.run(&config), cpu_per_reply).is_some() {
                     match cross_shard(running.metrics) {
                         Some(count) => row.detail = Some(format!("{count} cross-shard requests")),
                         None => row.note("no metric with \"cross_shard\" in its name"),
@@ -505,7 +378,7 @@ impl<'a> Bench<'a> {
 
     /// Announces in a closed loop, 30 peers wanted.
     fn udp_load(&self, running: &Running, swarms: u32, peers: u32) -> RunConfig {
-        let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
+        let first = u32::from(running.first_source());
         let source = |n| Some(IpAddr::V4(Ipv4Addr::from(first + u32::from(n))));
         RunConfig {
             target: Target::Udp(running.address),

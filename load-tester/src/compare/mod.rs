@@ -6,6 +6,7 @@
 //! invalid) is said in the table.
 
 mod figures;
+mod link;
 mod record;
 mod servers;
 mod tables;
@@ -34,6 +35,14 @@ pub enum FigureName {
     UdpThroughput,
     /// Processor time per UDP announce at a fixed rate.
     UdpCpu,
+    /// As udp-throughput, but between two network namespaces over a veth pair
+    /// and with karuta's AF_XDP, which makes no sense on loopback. Needs root
+    /// and ip (iproute2). As on loopback, the kernel does part of the server's
+    /// receiving on the generator's processor, with AF_XDP too.
+    UdpVeth,
+    /// As udp-cpu, but over a veth pair as udp-veth; what the kernel does on
+    /// the generator's processor is not in it.
+    UdpVethCpu,
     /// Greatest rate with 10 M peers in 2 M swarms loaded.
     UdpLoaded,
     /// Resident memory after three fills.

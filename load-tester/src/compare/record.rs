@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::servers::{Server, StartError};
+use super::servers::{Running, Server, StartError};
 use super::tables::{Figure, Row};
 use crate::config::{Pace, RunConfig};
 use crate::report::Report;
@@ -36,7 +36,13 @@ pub fn record(
 }
 
 /// Adds the tail of latency under this load at a rate per second.
-pub fn record_tail(row: &mut Row, rate: f64, duration: Duration, load: RunConfig) {
+pub fn record_tail(
+    row: &mut Row,
+    rate: f64,
+    duration: Duration,
+    running: &Running,
+    load: RunConfig,
+) {
     let config = RunConfig {
         pace: Pace::Rate(rate.max(1.0)),
         warm_up: Duration::from_millis(200),
@@ -45,7 +51,7 @@ pub fn record_tail(row: &mut Row, rate: f64, duration: Duration, load: RunConfig
         ..load
     };
     let tail = |report: &Report| Some(report.latency.p999_us);
-    if let Some(report) = record(row, run::run(&config, false), tail) {
+    if let Some(report) = record(row, running.run(&config), tail) {
         row.detail = Some(format!(
             "{:.0} k/s, p99 {:.0}, max {:.0} µs, {:.0} MB at the end",
             rate / 1e3,

@@ -9,6 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::link::{self, Link};
+use crate::config::RunConfig;
+use crate::report::Report;
+use crate::run::{self, RunError};
 use crate::workload::{Event, info_hash};
 use crate::{cli, connect, packet, sys};
 
@@ -20,6 +24,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 pub enum Server {
     /// The tracker this comparison is about.
     Karuta,
+    /// karuta with AF_XDP on the interface of its network namespace.
+    KarutaXdp,
     /// aquatic_udp on mio.
     AquaticMio,
     /// aquatic_udp on io_uring.
@@ -39,6 +45,7 @@ impl Server {
     pub fn name(self) -> &'static str {
         match self {
             Server::Karuta => "karuta",
+            Server::KarutaXdp => "karuta, AF_XDP",
             Server::AquaticMio => "aquatic_udp (mio)",
             Server::AquaticUring => "aquatic_udp (io_uring)",
             Server::AquaticHttp => "aquatic_http",
@@ -90,6 +97,8 @@ pub struct Setup {
     pub swarms: u32,
     /// Seed of their info hashes.
     pub seed: u64,
+    /// In a network namespace of its own, asked over a veth pair.
+    pub veth: bool,
 }
 
 impl Default for Setup {
@@ -101,6 +110,7 @@ impl Default for Setup {
             echo_peers: 30,
             swarms: 1_000_000,
             seed: 1,
+            veth: false,
         }
     }
 }
@@ -108,6 +118,8 @@ impl Default for Setup {
 /// A running server; ends with the value.
 pub struct Running {
     child: Child,
+    // Removed once `drop` has ended the child.
+    link: Option<Link>,
     /// Address of the tracker, UDP and HTTP.
     pub address: SocketAddr,
     /// Address of karuta's metrics.
@@ -121,6 +133,8 @@ pub enum StartError {
     Missing(String),
     /// A file could not be written.
     Files(PathBuf, io::Error),
+    /// There are no network namespaces to start it in.
+    Link(String),
     /// The program could not be started.
     Spawn(PathBuf, io::Error),
     /// It ended or did not answer; with the end of its log.
@@ -130,7 +144,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Missing(what) => f.write_str(what),
+            StartError::Missing(what) | StartError::Link(what) => f.write_str(what),
             StartError::Files(path, error) => write!(f, "cannot write {}: {error}", path.display()),
             StartError::Spawn(path, error) => {
                 write!(
@@ -150,7 +164,7 @@ impl Programs {
     /// The program of a server, if it is there.
     pub fn find(&self, server: Server) -> Result<PathBuf, StartError> {
         let (path, option) = match server {
-            Server::Karuta => match &self.karuta {
+            Server::Karuta | Server::KarutaXdp => match &self.karuta {
                 Some(path) => (path.clone(), "--karuta"),
                 None => {
                     return Err(StartError::Missing(
@@ -194,8 +208,12 @@ impl Programs {
     /// Starts a server and waits until it answers.
     pub fn start(&self, server: Server, setup: &Setup) -> Result<Running, StartError> {
         let program = self.find(server)?;
-        let address = free_address();
-        let metrics = free_address();
+        let link = setup.veth.then(Link::new).transpose();
+        let link = link.map_err(StartError::Link)?;
+        let [address, metrics] = match link {
+            Some(_) => [6969, 6970].map(|port| SocketAddr::from((link::SERVER, port))),
+            None => [free_address(), free_address()],
+        };
         let arguments = self.configure(server, setup, address, metrics)?;
         let log_path = self.work.join(format!("{server:?}.log").to_lowercase());
         let log =
@@ -203,10 +221,12 @@ impl Programs {
         let errors = log
             .try_clone()
             .map_err(|error| StartError::Files(log_path.clone(), error))?;
-        let mut command = Command::new("taskset");
+        let prefix = link.as_ref().map(Link::prefix);
+        let mut words = prefix.iter().flatten().copied().chain(["taskset", "-c"]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         sys::end_with_this_thread(&mut command);
         let child = command
-            .arg("-c")
+            .args(words)
             .arg(&self.server_cpus)
             .arg(&program)
             .args(arguments)
@@ -218,10 +238,13 @@ impl Programs {
             .map_err(|error| StartError::Spawn(program, error))?;
         let mut running = Running {
             child,
+            link,
             address,
             metrics,
         };
-        if running.answers(server) && (server != Server::Opentracker || running.accepts(setup)) {
+        let accepts =
+            |running: &Running| running.inside(|| running.accepts(setup)).unwrap_or(false);
+        if running.answers(server) && (server != Server::Opentracker || accepts(&running)) {
             return Ok(running);
         }
         Err(StartError::Silent(server.name(), end_of(&log_path)))
@@ -240,11 +263,17 @@ impl Programs {
             fs::write(&path, text).map_err(|error| StartError::Files(path.clone(), error))?;
             Ok(path.display().to_string())
         };
-        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         Ok(match server {
             Server::Karuta => vec![
                 "--config".into(),
-                write("karuta.yaml", karuta_yaml(setup, address, metrics))?,
+                write("karuta.yaml", karuta_yaml(setup, address, metrics, ""))?,
+            ],
+            Server::KarutaXdp => vec![
+                "--config".into(),
+                write(
+                    "karuta-xdp.yaml",
+                    karuta_yaml(setup, address, metrics, &karuta_xdp()),
+                )?,
             ],
             Server::AquaticMio | Server::AquaticUring => {
                 let uring = server == Server::AquaticUring;
@@ -271,18 +300,16 @@ impl Programs {
                 );
                 vec!["-f".into(), write("opentracker.conf", text)?]
             }
-            Server::Echo => words(&[
-                "echo",
-                &address.to_string(),
-                "--peers",
-                &setup.echo_peers.to_string(),
-            ]),
-            Server::HttpEcho => words(&[
-                "http-echo",
-                &address.to_string(),
-                "--peers",
-                &setup.echo_peers.to_string(),
-            ]),
+            Server::Echo | Server::HttpEcho => {
+                let command = match server {
+                    Server::Echo => "echo",
+                    _ => "http-echo",
+                };
+                let (address, peers) = (address.to_string(), setup.echo_peers.to_string());
+                let mut all = vec![command, &address, "--peers", &peers];
+                all.extend(setup.veth.then_some("--allow-remote"));
+                all.into_iter().map(String::from).collect()
+            }
         })
     }
 }
@@ -291,9 +318,10 @@ impl Programs {
 const AQUATIC_CLEANING: &str =
     "[cleaning]\ntorrent_cleaning_interval = 7200\nmax_peer_age = 7200\n";
 
-fn karuta_yaml(setup: &Setup, address: SocketAddr, metrics: SocketAddr) -> String {
+/// The configuration; `of_udp` are more lines of its section `udp`.
+fn karuta_yaml(setup: &Setup, address: SocketAddr, metrics: SocketAddr, of_udp: &str) -> String {
     format!(
-        "shards: {}\nmetrics_addr: \"{metrics}\"\nudp:\n  addr: \"{address}\"\nhttp:\n  addr: \"{address}\"\n  \
+        "shards: {}\nmetrics_addr: \"{metrics}\"\nudp:\n  addr: \"{address}\"\n{of_udp}http:\n  addr: \"{address}\"\n  \
          enable_keepalive: {}\nstorage:\n  name: memory\n  config:\n    peer_lifetime: \"{}s\"\n    gc_interval: \"{}s\"\n",
         setup.shards,
         setup.keep_alive,
@@ -302,10 +330,38 @@ fn karuta_yaml(setup: &Setup, address: SocketAddr, metrics: SocketAddr) -> Strin
     )
 }
 
+/// AF_XDP in the driver, or none: what another mode does is another figure.
+fn karuta_xdp() -> String {
+    let interface = link::SERVER_INTERFACE;
+    format!("  xdp_interfaces: [\"{interface}\"]\n  xdp_mode: \"driver\"\n")
+}
+
 impl Running {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The first of the addresses that it is asked from.
+    pub fn first_source(&self) -> Ipv4Addr {
+        match self.link {
+            Some(_) => link::FIRST_CLIENT,
+            None => Ipv4Addr::new(127, 0, 0, 2),
+        }
+    }
+
+    /// Runs a measurement of this server, from where it can be asked.
+    pub fn run(&self, config: &RunConfig) -> Result<Report, RunError> {
+        self.inside(|| run::run(config, false))
+            .unwrap_or_else(|error| Err(RunError::Namespace(error)))
+    }
+
+    /// Does something where the server can be asked.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        match &self.link {
+            Some(link) => link.inside(work),
+            None => Ok(work()),
+        }
     }
 
     /// Waits until an announce is accepted: opentracker answers connects before
@@ -358,11 +414,11 @@ impl Running {
                 return false;
             }
             let patience = Duration::from_millis(300);
-            let up = match server.speaks_udp() {
+            let is_up = || match server.speaks_udp() {
                 true => connect::endpoints(self.address, &[None], patience, 0).is_ok(),
                 false => TcpStream::connect_timeout(&self.address, patience).is_ok(),
             };
-            if up {
+            if self.inside(is_up).unwrap_or(false) {
                 return true;
             }
             thread::sleep(Duration::from_millis(30));

@@ -14,9 +14,11 @@ pub struct Comparison {
 }
 
 /// The order of the figures' ids.
-const ORDER: [&str; 10] = [
+pub const ORDER: [&str; 12] = [
     "udp-throughput",
     "udp-cpu",
+    "udp-veth",
+    "udp-veth-cpu",
     "udp-loaded",
     "memory-one-each",
     "memory-uniform",

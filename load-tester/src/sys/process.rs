@@ -1,7 +1,9 @@
 //! What concerns whole threads and processes: limits, pinning, signals.
 
+use std::fs::File;
 use std::io;
 use std::mem;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
@@ -49,6 +51,22 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// Moves the calling thread, and those it starts from now on, into a network
+/// namespace.
+pub fn enter_network_namespace(namespace: &File) -> io::Result<()> {
+    // SAFETY: no pointers; a descriptor that is open, of whatever kind.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether this process may do everything.
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// Has a program that is yet to be started end when the thread that starts it
