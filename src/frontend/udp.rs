@@ -31,7 +31,7 @@ use crate::swarm::Lookup;
 use crate::sys::datagram::{Address, BATCH, Inbox, Outbox};
 use crate::sys::xdp::socket::{FrameReceiver, FrameSender};
 use frames::{FrameInbox, FrameOutbox};
-use link::{Arrivals, Departures, FrameLink, Link, ReturnPath};
+use link::{Arrivals, Departures, FrameLink, Link, ReturnPath, SocketBatch};
 use peers::DatagramPeers;
 use read::Reader;
 use std::io;
@@ -89,8 +89,6 @@ struct Prepared {
     transaction_id: u32,
     action: AnnounceAction,
     interval_seconds: u32,
-    /// The family of its sender.
-    family: AddressFamily,
     /// Its place in the inbox.
     at: usize,
 }
@@ -219,13 +217,18 @@ impl UdpFrontend {
             desk,
         };
         let count = match link {
-            Link::Socket { socket, outbox, .. } => {
+            Link::Socket {
+                socket,
+                family,
+                outbox,
+            } => {
+                let family = *family;
                 let count = inbox.receive(&*socket)?;
                 if count == 0 {
                     return Ok(0);
                 }
                 measure::note_batch(turn.stats, *listener, count, inbox.bytes());
-                turn.handle(inbox, outbox, count);
+                turn.handle(&SocketBatch { inbox, family }, outbox, count);
                 count
             }
             Link::Frames(frames) => {
@@ -237,7 +240,7 @@ impl UdpFrontend {
                 }
                 measure::note_batch(turn.stats, *listener, count, received.bytes);
                 turn.drop_bad_frames(received.bad);
-                turn.handle(inbox, outbox, received.datagrams);
+                turn.handle(&*inbox, outbox, received.datagrams);
                 count
             }
         };
@@ -350,7 +353,7 @@ impl<L: Lanes> Turn<'_, L> {
         };
         for at in 0..count {
             inbox.prefetch(at + AHEAD);
-            reader.read(at, &inbox.datagram(at));
+            reader.read(at, inbox.family(at), &inbox.datagram(at));
         }
         let (shard, prepared) = (&mut *self.shard, &mut *self.prepared);
         for prepared in &mut *prepared {
@@ -405,12 +408,9 @@ impl<L: Lanes> Turn<'_, L> {
                 .ok()?;
                 Some(end)
             });
-            self.stats.reply(
-                Protocol::Udp,
-                Action::Announce,
-                prepared.family,
-                Outcome::Ok,
-            );
+            let family = inbox.family(prepared.at);
+            self.stats
+                .reply(Protocol::Udp, Action::Announce, family, Outcome::Ok);
         }
     }
 

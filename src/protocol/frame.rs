@@ -234,6 +234,13 @@ fn is_unanswerable(source: IpAddr) -> bool {
 }
 
 impl ReplyHeaders {
+    /// The family of the addresses.
+    #[must_use]
+    #[inline]
+    pub const fn family(&self) -> AddressFamily {
+        self.family
+    }
+
     /// How many bytes of a frame they take; the payload follows.
     #[must_use]
     #[inline]

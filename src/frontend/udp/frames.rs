@@ -1,6 +1,7 @@
 //! Datagrams that come and go as frames (AF_XDP).
 
 use super::link::{Arrivals, Departures};
+use crate::bittorrent::AddressFamily;
 use crate::protocol::frame::{self, ReplyHeaders};
 use crate::sys::datagram::{Address, BATCH, Datagram, Sent};
 use crate::sys::xdp::socket::{FRAME_BYTES, FrameReceiver, FrameSender};
@@ -97,6 +98,11 @@ impl Arrivals for FrameInbox {
             from: &letter.from,
             to: letter.reply,
         }
+    }
+
+    #[inline]
+    fn family(&self, at: usize) -> AddressFamily {
+        self.letters[at].reply.family()
     }
 }
 

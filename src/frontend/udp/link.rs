@@ -59,6 +59,9 @@ pub(super) trait Arrivals {
 
     /// The datagram at this index of the last batch.
     fn datagram(&self, at: usize) -> Datagram<'_, Self::Back>;
+
+    /// The family of the datagram's sender.
+    fn family(&self, at: usize) -> AddressFamily;
 }
 
 /// Replies that are to leave.
@@ -103,17 +106,28 @@ impl Back for ReplyHeaders {
     }
 }
 
-impl Arrivals for Inbox {
+/// What has come by a socket whose address is of one family.
+pub(super) struct SocketBatch<'a> {
+    pub inbox: &'a Inbox,
+    pub family: AddressFamily,
+}
+
+impl Arrivals for SocketBatch<'_> {
     type Back = LocalAddress;
 
     #[inline]
     fn prefetch(&self, at: usize) {
-        Self::prefetch(self, at);
+        self.inbox.prefetch(at);
     }
 
     #[inline(always)]
     fn datagram(&self, at: usize) -> Datagram<'_> {
-        Self::datagram(self, at)
+        self.inbox.datagram(at)
+    }
+
+    #[inline(always)]
+    fn family(&self, _: usize) -> AddressFamily {
+        self.family
     }
 }
 

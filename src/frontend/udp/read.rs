@@ -47,12 +47,11 @@ struct Asker<'a, B> {
 impl<L: Lanes, O: Departures> Reader<'_, L, O> {
     /// Reads the datagram that is number `at` of the batch.
     #[inline]
-    pub fn read(&mut self, at: usize, datagram: &Datagram<'_, O::Back>) {
-        let source = datagram.from.ip();
+    pub fn read(&mut self, at: usize, family: AddressFamily, datagram: &Datagram<'_, O::Back>) {
         let mut asker = Asker {
             datagram,
-            source,
-            family: AddressFamily::of(&source),
+            source: datagram.from.ip(),
+            family,
             transaction_id: 0,
         };
         let request = match udp::parse(datagram.bytes) {
@@ -185,7 +184,6 @@ impl<L: Lanes, O: Departures> Reader<'_, L, O> {
                 transaction_id: asker.transaction_id,
                 action: fields.action,
                 interval_seconds,
-                family,
                 at,
             });
             return;

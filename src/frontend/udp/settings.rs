@@ -30,6 +30,7 @@ pub struct UdpSettings {
 }
 
 impl UdpSettings {
+    #[inline(always)]
     pub(super) fn announce(
         &self,
         fields: &AnnounceFields<'_>,

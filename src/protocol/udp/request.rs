@@ -251,7 +251,7 @@ impl ErrorText {
 /// # Errors
 ///
 /// See [`ParseError`]: it says whether an answer is allowed.
-#[inline]
+#[inline(always)]
 pub fn parse(packet: &[u8]) -> Result<Request<'_>, ParseError> {
     let mut fields = Fields(packet);
     let header = (|| Some((fields.u64()?, fields.u32()?, fields.u32()?)))();
