@@ -7,9 +7,9 @@
 //! again is an error now and not at the first reload.
 
 use super::StartError;
-use crate::config::Config;
+use crate::config::{Config, UdpConfig};
 use crate::runtime::executor;
-use crate::sys::privileges::{Identity, is_root};
+use crate::sys::privileges::{Identity, drop_xdp_capabilities, is_root};
 
 /// Becomes what the configuration says.
 ///
@@ -19,6 +19,12 @@ pub(super) fn give_up(config: &Config) -> Result<(), StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError(error.to_string());
     let identity = Identity::find(&config.user, &config.group, &config.chroot)
         .map_err(|error| failed(&error))?;
+    let is_xdp = |udp: &UdpConfig| !udp.xdp_interfaces.is_empty();
+    if config.udp.as_ref().is_some_and(is_xdp) && !is_root() {
+        drop_xdp_capabilities().map_err(|error| {
+            StartError(format!("cannot give up the privileges of AF_XDP: {error}"))
+        })?;
+    }
     if identity.is_nothing() {
         return Ok(());
     }

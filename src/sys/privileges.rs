@@ -11,6 +11,7 @@
 //! to become to the configuration.
 
 use nix::unistd::{self, Gid, Group, Uid, User};
+use rustix::thread::CapabilitySet;
 use std::ffi::CString;
 use std::fmt;
 use std::io;
@@ -247,6 +248,25 @@ impl Account {
 #[must_use]
 pub fn is_root() -> bool {
     unistd::geteuid().is_root()
+}
+
+/// Gives up the capabilities that opening AF_XDP takes, for good, where they
+/// came without being root.
+///
+/// # Errors
+/// Those of `capset(2)`.
+pub fn drop_xdp_capabilities() -> io::Result<()> {
+    let dropped = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW | CapabilitySet::BPF;
+    let mut sets = rustix::thread::capabilities(None)?;
+    // The ambient set follows these two.
+    for set in [
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+    ] {
+        set.remove(dropped);
+    }
+    Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
 /// Tries every way back.
