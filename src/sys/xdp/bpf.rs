@@ -76,6 +76,12 @@ const ATTACH_XDP: u32 = 37;
 const MODE_GENERIC: u32 = 1 << 1;
 const MODE_DRIVER: u32 = 1 << 2;
 
+/// Bytes of a program's name, its final zero among them (`BPF_OBJ_NAME_LEN`).
+const NAME_BYTES: usize = 16;
+
+/// What `ip link` and bpftool call the program.
+const PROGRAM_NAME: &[u8; NAME_BYTES] = b"karuta\0\0\0\0\0\0\0\0\0\0";
+
 /// Calls `bpf(2)` with the beginning of its `union bpf_attr`, whose rest the
 /// kernel takes for zero.
 fn call<T>(command: c_int, attribute: &mut T) -> io::Result<c_int> {
@@ -190,6 +196,9 @@ impl Program {
             log_level: u32,
             log_bytes: u32,
             log: u64,
+            kernel_version: u32,
+            flags: u32,
+            name: [u8; NAME_BYTES],
         }
         let license = c"MIT";
         let mut attribute = Attribute {
@@ -200,6 +209,9 @@ impl Program {
             log_level: 0,
             log_bytes: 0,
             log: 0,
+            kernel_version: 0,
+            flags: 0,
+            name: *PROGRAM_NAME,
         };
         call_for_descriptor(command::PROG_LOAD, &mut attribute).map(Self)
     }
