@@ -156,6 +156,56 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
     ]
 }
 
+/// Frames that are right but for what the checksums of UDP cover.
+fn frames() -> impl Strategy<Value = Vec<u8>> {
+    let payload = prop::collection::vec(any::<u8>(), 0..120);
+    (any::<[u8; 12]>(), any::<[u8; 36]>(), payload, any::<bool>()).prop_map(
+        |(ethernet, addresses, payload, is_v4)| {
+            let sum = |words: &[u8]| {
+                let words = words.as_chunks::<2>().0.iter();
+                let mut sum: u32 = words.map(|&word| u32::from(u16::from_be_bytes(word))).sum();
+                while sum > 0xffff {
+                    sum = (sum & 0xffff) + (sum >> 16);
+                }
+                sum as u16
+            };
+            let (ips, ports) = addresses.split_at(if is_v4 { 8 } else { 32 });
+            let udp_bytes = (8 + payload.len() as u16).to_be_bytes();
+            let mut frame = ethernet.to_vec();
+            if is_v4 {
+                let total = (28 + payload.len() as u16).to_be_bytes();
+                let mut header = [0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 17, 0, 0].to_vec();
+                header.extend(ips);
+                let checksum = !sum(&header);
+                header[10..12].copy_from_slice(&checksum.to_be_bytes());
+                frame.extend([8, 0]);
+                frame.extend(header);
+            } else {
+                frame.extend([
+                    0x86,
+                    0xdd,
+                    0x60,
+                    0,
+                    0,
+                    0,
+                    udp_bytes[0],
+                    udp_bytes[1],
+                    17,
+                    64,
+                ]);
+                frame.extend(ips);
+            }
+            // As a virtual interface leaves it: of the pseudo header only.
+            let pseudo = [ips, &[0, 17], &udp_bytes].concat();
+            frame.extend(&ports[..4]);
+            frame.extend(udp_bytes);
+            frame.extend(sum(&pseudo).to_be_bytes());
+            frame.extend(payload);
+            frame
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -167,6 +217,16 @@ proptest! {
     #[test]
     fn likely_packet(packet in packets()) {
         properties::udp::any_packet(&packet);
+    }
+
+    #[test]
+    fn any_frame(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        properties::frame::any_frame(&bytes);
+    }
+
+    #[test]
+    fn likely_frame(frame in frames()) {
+        properties::frame::any_frame(&frame);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 )]
 
 pub mod bencode;
+pub mod frame;
 pub mod http;
 pub mod opentracker;
 pub mod proxy;
