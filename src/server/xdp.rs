@@ -13,12 +13,21 @@ use crate::protocol::frame::{IPV4_HEADERS, IPV6_HEADERS};
 use crate::sys::xdp::bpf::{Link, Map, Program};
 use crate::sys::xdp::interface::Interface;
 use crate::sys::xdp::socket;
+use rustix::time::Timespec;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Bytes of a frame in front of its IP packet.
 const ETHERNET_BYTES: usize = 14;
+
+/// How often something that is taken is tried again, and after what pause: for
+/// a second in all.
+const BUSY_ATTEMPTS: usize = 100;
+const BUSY_PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 10_000_000,
+};
 
 /// What takes frames off the interfaces.
 #[derive(Default)]
@@ -57,7 +66,7 @@ impl Frames {
             let (link, sockets) = attach(udp, name, addresses, &interface).map_err(&failed)?;
             frames.links.push(link);
             for queue in 0..interface.queues {
-                let (receiver, sender) = socket::open(interface.index, queue)
+                let (receiver, sender) = patiently(|| socket::open(interface.index, queue))
                     .and_then(|(receiver, sender)| {
                         sockets.set_socket(queue, &receiver)?;
                         Ok((receiver, sender))
@@ -117,7 +126,9 @@ fn attach(
     let (program, sockets) = prepare().map_err(|error| no_program(&error))?;
     let in_driver = match udp.xdp_mode {
         XdpMode::Generic => None,
-        XdpMode::Driver | XdpMode::Auto => Some(program.attach(interface.index, true)),
+        XdpMode::Driver | XdpMode::Auto => {
+            Some(patiently(|| program.attach(interface.index, true)))
+        }
     };
     let queues = interface.queues;
     match in_driver {
@@ -129,12 +140,32 @@ fn attach(
             Err(not_attached(name, &error))
         }
         _ => {
-            let link = program.attach(interface.index, false);
+            let link = patiently(|| program.attach(interface.index, false));
             let link = link.map_err(|error| not_attached(name, &error))?;
             log::info!("udp: {name} by AF_XDP in front of the network stack, {queues} queue(s)");
             Ok((link, sockets))
         }
     }
+}
+
+/// Tries again while something is taken: when a process ends, the kernel takes
+/// its programs and sockets off an interface a moment later, and a tracker that
+/// is restarted must not fail for that.
+fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..BUSY_ATTEMPTS {
+        match open() {
+            Err(error) if is_busy(&error) => {
+                // Interrupted by a signal: as good.
+                let _ = rustix::thread::nanosleep(&BUSY_PAUSE);
+            }
+            result => return result,
+        }
+    }
+    open()
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
 }
 
 /// The addresses whose datagrams are the tracker's on this interface.
@@ -211,7 +242,7 @@ fn is_for_want_of_xdp(error: &io::Error) -> bool {
 fn not_attached(name: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => PRIVILEGES.to_owned(),
-        Some(libc::EBUSY | libc::EEXIST) => format!(
+        _ if is_busy(error) => format!(
             "another XDP program is attached to it, perhaps of another karuta (`ip link show {name}` \
              names it): stop that first"
         ),

@@ -82,6 +82,9 @@ const NAME_BYTES: usize = 16;
 /// What `ip link` and bpftool call the program.
 const PROGRAM_NAME: &[u8; NAME_BYTES] = b"karuta\0\0\0\0\0\0\0\0\0\0";
 
+/// How often loading a program is tried again.
+const LOAD_ATTEMPTS: usize = 10;
+
 /// Calls `bpf(2)` with the beginning of its `union bpf_attr`, whose rest the
 /// kernel takes for zero.
 fn call<T>(command: c_int, attribute: &mut T) -> io::Result<c_int> {
@@ -213,7 +216,18 @@ impl Program {
             flags: 0,
             name: *PROGRAM_NAME,
         };
-        call_for_descriptor(command::PROG_LOAD, &mut attribute).map(Self)
+        // The kernel gives up when a signal, or work of an io_uring that was just
+        // closed, comes in between, and asks to be called again.
+        let mut result = call_for_descriptor(command::PROG_LOAD, &mut attribute);
+        for _ in 0..LOAD_ATTEMPTS {
+            match &result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    result = call_for_descriptor(command::PROG_LOAD, &mut attribute);
+                }
+                _ => break,
+            }
+        }
+        result.map(Self)
     }
 
     /// Attaches it to the interface of this index: in its driver, or at the
