@@ -92,6 +92,7 @@ fn filled() -> Report {
             for listener in stats.listeners(protocol) {
                 listener.arrivals.add(number());
                 listener.departures.add(number());
+                listener.overflows.add(number());
                 listener.requests.add(number());
                 listener.bytes_in.add(number());
                 listener.bytes_out.add(number());

@@ -263,6 +263,34 @@ fn no_frame_is_lost_in_bursts() {
     }
 }
 
+/// A tracker that is held up takes what its frames hold, and tells how much more
+/// there was; then it goes on.
+#[test]
+#[ignore = "needs root and network namespaces; .ci/run runs it"]
+fn what_finds_no_frame_is_counted() {
+    const FRAMES: u64 = 4096;
+    let network = Network::new();
+    let tracker = Tracker::start(&network, &usual(1, "driver"));
+    let [(from, to), ..] = routes();
+    // It connects.
+    let mut client = tracker.client(from, to);
+    tracker.reaches("xs0", (1, 1), |metrics| metrics.listener("xs0"));
+    tracker.program.signal("STOP");
+    for _ in 0..FRAMES + 1000 {
+        client.send(b"too short");
+    }
+    tracker.program.signal("CONT");
+    // That of the connect is given back when there is something to read.
+    let room = FRAMES - 1;
+    tracker.reaches("drops", room, |metrics| metrics.drops("too_short"));
+    tracker.reaches("a count", true, |metrics| {
+        (1..=1001).contains(&metrics.overflows("xs0"))
+    });
+    client.connect();
+    let in_all = (room + 2, 2);
+    tracker.reaches("xs0", in_all, |metrics| metrics.listener("xs0"));
+}
+
 /// Two clients meet at the first port of this address of the server, and are
 /// counted by this listener.
 fn meets_at(tracker: &Tracker, address: &str, listener: &str) {

@@ -223,6 +223,11 @@ impl Ours {
             family.counter(&labels("in"), listener.arrivals)?;
             family.counter(&labels("out"), listener.departures)?;
         }
+        let help = "Datagrams that the kernel dropped as a UDP listener had no room for more.";
+        let mut family = out.counters("listener_overflows", help)?;
+        for (address, listener) in udp {
+            family.counter(&[("address", address)], listener.overflows)?;
+        }
         let help = "Connections that an HTTP listener accepted.";
         let mut family = out.counters("listener_connections", help)?;
         for (address, listener) in http {

@@ -141,6 +141,7 @@ impl Report {
             Some(all.fold(Listener::new(address), |mut sum, stats| {
                 sum.arrivals += stats.arrivals.get();
                 sum.departures += stats.departures.get();
+                sum.overflows += stats.overflows.get();
                 sum.requests += stats.requests.get();
                 sum.bytes_in += stats.bytes_in.get();
                 sum.bytes_out += stats.bytes_out.get();
@@ -160,6 +161,8 @@ pub struct Listener {
     pub arrivals: u64,
     /// Datagrams sent (UDP).
     pub departures: u64,
+    /// Datagrams that the kernel had no room for (UDP).
+    pub overflows: u64,
     /// Requests that came through the connections (HTTP).
     pub requests: u64,
     /// Bytes received.
@@ -174,6 +177,7 @@ impl Listener {
             address,
             arrivals: 0,
             departures: 0,
+            overflows: 0,
             requests: 0,
             bytes_in: 0,
             bytes_out: 0,

@@ -67,6 +67,8 @@ struct Endpoint {
     link: Link,
     /// The number of the listener that it is counted for.
     listener: usize,
+    /// How many datagrams the kernel had dropped at the last look.
+    dropped: u32,
 }
 
 /// A queue of a network interface that a shard serves past the kernel's network
@@ -125,6 +127,7 @@ impl UdpFrontend {
                     outbox: Outbox::new(settings.max_packet_bytes[family.index()]),
                 },
                 listener,
+                dropped: 0,
             })
             .collect();
         Self {
@@ -148,6 +151,7 @@ impl UdpFrontend {
                     outbox: FrameOutbox::new(queue.sender, queue.mtu),
                 })),
                 listener: queue.listener,
+                dropped: 0,
             }));
         self
     }
@@ -205,7 +209,7 @@ impl UdpFrontend {
             stats,
             ..
         } = self;
-        let Endpoint { link, listener } = &mut endpoints[endpoint];
+        let Endpoint { link, listener, .. } = &mut endpoints[endpoint];
         let mut turn = Turn {
             settings,
             endpoint,
@@ -302,8 +306,23 @@ impl UdpFrontend {
         }
     }
 
+    /// What is done now and then: sends what could not be sent at once, and
+    /// counts what the kernel had no room for.
+    pub fn tick(&mut self) {
+        self.flush_all();
+        for endpoint in &mut self.endpoints {
+            // A kernel that does not tell is asked in vain.
+            let dropped = endpoint.link.dropped().unwrap_or(endpoint.dropped);
+            let new = dropped.wrapping_sub(endpoint.dropped);
+            endpoint.dropped = dropped;
+            if let Some(listener) = self.stats.listener(Protocol::Udp, endpoint.listener) {
+                listener.overflows.add(u64::from(new));
+            }
+        }
+    }
+
     fn flush(&mut self, endpoint: usize) {
-        let Endpoint { link, listener } = &mut self.endpoints[endpoint];
+        let Endpoint { link, listener, .. } = &mut self.endpoints[endpoint];
         let Some(sent) = link.flush() else {
             return;
         };

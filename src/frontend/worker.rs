@@ -418,9 +418,8 @@ impl Worker {
         self.shard.stats().ticked(now.elapsed);
         self.shard.tick_hooks(now.seconds, now.into());
         self.swept(|shard| shard.tick(now.seconds, unswept));
-        // What a network card could not take at once.
         if let Some(udp) = &mut self.udp {
-            udp.flush_all();
+            udp.tick();
         }
         self.http(now, HttpFrontend::tick);
     }

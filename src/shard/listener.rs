@@ -12,6 +12,8 @@ pub struct ListenerStats {
     pub arrivals: Counter,
     /// Datagrams handed to the kernel (UDP).
     pub departures: Counter,
+    /// Datagrams that the kernel dropped because there was no room for more.
+    pub overflows: Counter,
     /// Requests that came through the connections (HTTP).
     pub requests: Counter,
     /// Bytes of datagrams received, or of requests, without the headers of the
@@ -29,6 +31,7 @@ impl ListenerStats {
             address,
             arrivals: Counter::default(),
             departures: Counter::default(),
+            overflows: Counter::default(),
             requests: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),

@@ -60,6 +60,32 @@ pub fn receive_buffer_bytes(socket: &UdpSocket) -> io::Result<usize> {
     Ok(socket2::SockRef::from(socket).recv_buffer_size()? / 2)
 }
 
+/// How many datagrams the kernel has dropped in front of this socket since it
+/// was made, modulo 2³²: nearly always because its receive buffer was full.
+///
+/// # Errors
+/// Those of `getsockopt`; kernels before 4.12 do not tell.
+pub fn dropped_datagrams(socket: impl AsFd) -> io::Result<u32> {
+    /// The place of the drops among the numbers of `SO_MEMINFO` (`SK_MEMINFO_DROPS`).
+    const DROPS: usize = 8;
+    let mut numbers = [0u32; DROPS + 1];
+    let mut length = size_of_val(&numbers) as u32;
+    // SAFETY: the kernel writes at most `length` bytes into live numbers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            numbers.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok(numbers[DROPS]),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A non-blocking TCP listener in the reuseport group of its address.
 ///
 /// # Errors
@@ -155,6 +181,28 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         probe_free(address, true).expect("free again");
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_buffer_is_counted() {
+        let options = UdpOptions {
+            receive_buffer_bytes: 1,
+            ..UdpOptions::default()
+        };
+        let socket = udp(SocketAddr::from(([127, 0, 0, 1], 0)), options).expect("bind");
+        assert_eq!(dropped_datagrams(&socket).expect("a count"), 0);
+        let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let address = socket.local_addr().expect("address");
+        for _ in 0..100 {
+            client.send_to(&[0; 1000], address).expect("send");
+        }
+        let mut received = 0;
+        while socket.recv(&mut [0; 1000]).is_ok() {
+            received += 1;
+        }
+        assert!(received < 100, "the kernel gives a buffer for all");
+        let dropped = dropped_datagrams(&socket).expect("a count");
+        assert_eq!(dropped, 100 - received);
     }
 
     /// Left to the kernel, two of so many would nearly surely share a port.

@@ -218,6 +218,12 @@ impl Metrics {
         names.collect()
     }
 
+    /// Datagrams that the kernel had no room for.
+    pub fn overflows(&self, name: &str) -> u64 {
+        let label = format!("address=\"{name}\"");
+        self.sum("karuta_listener_overflows_total", &[&label])
+    }
+
     /// Datagrams that came and went through a listener.
     pub fn listener(&self, name: &str) -> (u64, u64) {
         let names = self.listeners();

@@ -133,6 +133,7 @@ fn listeners(report: &Report) -> Value {
                 Protocol::Udp => {
                     fields["datagrams_in"] = listener.arrivals.into();
                     fields["datagrams_out"] = listener.departures.into();
+                    fields["overflows"] = listener.overflows.into();
                 }
                 Protocol::Http => {
                     fields["connections"] = listener.arrivals.into();

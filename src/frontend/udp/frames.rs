@@ -5,6 +5,7 @@ use crate::bittorrent::AddressFamily;
 use crate::protocol::frame::{self, ReplyHeaders};
 use crate::sys::datagram::{Address, BATCH, Datagram, Sent};
 use crate::sys::xdp::socket::{FRAME_BYTES, FrameReceiver, FrameSender};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// How many frames ahead of the one that is read the fetching is.
@@ -52,6 +53,11 @@ impl FrameInbox {
             receiver,
             letters: Vec::with_capacity(BATCH),
         }
+    }
+
+    /// How many frames the kernel has dropped for want of room, modulo 2³².
+    pub fn dropped(&self) -> io::Result<u32> {
+        self.receiver.dropped_frames()
     }
 
     /// Takes what has come, up to [`BATCH`] frames, and reads their headers.

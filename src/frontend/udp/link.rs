@@ -5,6 +5,8 @@ use super::frames::{FrameInbox, FrameOutbox};
 use crate::bittorrent::AddressFamily;
 use crate::protocol::frame::ReplyHeaders;
 use crate::sys::datagram::{Address, Datagram, Inbox, LocalAddress, Outbox, Sent};
+use crate::sys::socket::dropped_datagrams;
+use std::io;
 use std::net::UdpSocket;
 
 /// One of the two, of one shard.
@@ -36,6 +38,14 @@ impl Link {
         match self {
             Self::Socket { outbox, .. } => outbox.is_full(),
             Self::Frames(link) => link.outbox.is_full(),
+        }
+    }
+
+    /// How many datagrams the kernel has dropped for want of room, modulo 2³².
+    pub fn dropped(&self) -> io::Result<u32> {
+        match self {
+            Self::Socket { socket, .. } => dropped_datagrams(socket),
+            Self::Frames(link) => link.inbox.dropped(),
         }
     }
 

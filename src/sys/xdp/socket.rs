@@ -249,7 +249,7 @@ pub fn open(interface: u32, queue: u32) -> io::Result<(FrameReceiver, FrameSende
     ] {
         set_option(&socket, option, &entries)?;
     }
-    let offsets = ring_offsets(&socket)?;
+    let offsets: libc::xdp_mmap_offsets = option(&socket, libc::XDP_MMAP_OFFSETS)?;
     let mut fill = Ring::map(&socket, FILL_RING_AT, &offsets.fr, RECEIVE_FRAMES)?;
     let receive = Ring::map(&socket, RECEIVE_RING_AT, &offsets.rx, RECEIVE_FRAMES)?;
     let completion = Ring::map(&socket, COMPLETION_RING_AT, &offsets.cr, SEND_FRAMES)?;
@@ -295,27 +295,39 @@ fn set_option<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
     }
 }
 
-fn ring_offsets(socket: &OwnedFd) -> io::Result<libc::xdp_mmap_offsets> {
+/// The kernel's answer, a type of plain integers.
+fn option<T: Integers>(socket: &OwnedFd, option: i32) -> io::Result<T> {
     // SAFETY: all-zero bytes are valid: plain integers.
-    let mut offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::xdp_mmap_offsets>() as u32;
+    let mut value: T = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<T>() as u32;
     // SAFETY: the kernel writes at most `length` bytes into a live value.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_XDP,
-            libc::XDP_MMAP_OFFSETS,
-            (&raw mut offsets).cast(),
+            option,
+            (&raw mut value).cast(),
             &raw mut length,
         )
     };
     match result {
-        // Kernels before 5.4 have no flags there and answer less.
-        0 if length as usize == size_of::<libc::xdp_mmap_offsets>() => Ok(offsets),
+        // Older kernels know less and answer less.
+        0 if length as usize == size_of::<T>() => Ok(value),
         0 => Err(io::ErrorKind::Unsupported.into()),
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// A structure of the kernel that consists of plain integers.
+///
+/// # Safety
+/// Any bytes must be a valid value of it.
+unsafe trait Integers {}
+
+// SAFETY: all its fields are integers.
+unsafe impl Integers for libc::xdp_mmap_offsets {}
+// SAFETY: all its fields are integers.
+unsafe impl Integers for libc::xdp_statistics {}
 
 fn bind(socket: &OwnedFd, interface: u32, queue: u32) -> io::Result<()> {
     // SAFETY: all-zero bytes are a valid address: plain integers.
@@ -404,6 +416,17 @@ impl FrameReceiver {
                 prefetch_read(line);
             }
         }
+    }
+
+    /// How many frames the kernel has dropped since the socket was made, modulo
+    /// 2³², because all were waiting to be read.
+    ///
+    /// # Errors
+    /// Those of `getsockopt`.
+    pub fn dropped_frames(&self) -> io::Result<u32> {
+        let socket = &self.shared.socket;
+        let statistics: libc::xdp_statistics = option(socket, libc::XDP_STATISTICS)?;
+        Ok((statistics.rx_dropped + statistics.rx_ring_full) as u32)
     }
 
     #[cold]

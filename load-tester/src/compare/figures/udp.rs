@@ -64,11 +64,9 @@ static PAIRS: [UdpPair; 2] = [
         rate: FigureName::UdpVeth,
         cost: FigureName::UdpVethCpu,
         rate_id: "udp-veth",
-        rate_title: "UDP announces per second between two network namespaces over veth, one core, \
-                     2 M peers skewed over 1 M info hashes",
+        rate_title: "UDP announces per second over veth, 2 M peers skewed over 1 M info hashes",
         cost_id: "udp-veth-cpu",
-        cost_title: "Server processor time per UDP announce at 50,000/s between two network \
-                     namespaces over veth",
+        cost_title: "Server processor time per UDP announce over veth at 50,000/s",
         servers: &VETH_SERVERS,
         veth: true,
     },
