@@ -60,3 +60,83 @@ pub(super) fn read(section: &mut Section<'_>, udp: &mut UdpConfig) {
     ];
     section.choice("xdp_mode", &modes, &mut udp.xdp_mode);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn parse(keys: &str) -> Result<UdpConfig, String> {
+        let text = format!("udp:\n  addr: 192.0.2.1:6969\n{keys}");
+        let config = Config::parse(&text, "f").map_err(|error| error.to_string())?;
+        config.udp.ok_or_else(|| "no section udp".to_owned())
+    }
+
+    #[test]
+    fn interfaces_are_one_or_a_list() {
+        for (keys, interfaces, mode) in [
+            ("", &[][..], XdpMode::Auto),
+            ("  xdp_interfaces: ''", &[], XdpMode::Auto),
+            (
+                "  xdp_interfaces: []\n  xdp_mode: generic",
+                &[],
+                XdpMode::Generic,
+            ),
+            (
+                "  xdp_interfaces: eth0\n  xdp_mode: driver",
+                &["eth0"],
+                XdpMode::Driver,
+            ),
+            (
+                "  xdp_interfaces: [eth0, enp1s0f1np1]",
+                &["eth0", "enp1s0f1np1"],
+                XdpMode::Auto,
+            ),
+        ] {
+            let udp = parse(keys).expect(keys);
+            assert_eq!(udp.xdp_interfaces, interfaces, "{keys}");
+            assert_eq!(udp.xdp_mode, mode, "{keys}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_interface_is_refused_where_it_stands() {
+        for (keys, message) in [
+            (
+                "  xdp_interfaces: lo",
+                "f:3:19: udp.xdp_interfaces: lo is the loopback interface",
+            ),
+            (
+                "  xdp_interfaces: [a, a]",
+                "f:3:23: udp.xdp_interfaces[1]: a is given twice",
+            ),
+            (
+                "  xdp_interfaces: [a, '']",
+                "udp.xdp_interfaces[1]: \"\" is not the name of",
+            ),
+            (
+                "  xdp_interfaces: ../eth0",
+                "\"../eth0\" is not the name of a network interface",
+            ),
+            (
+                "  xdp_interfaces: eth0:1",
+                "\"eth0:1\" is not the name of a network interface",
+            ),
+            (
+                "  xdp_interfaces: a234567890123456",
+                "is not the name of a network interface",
+            ),
+            (
+                "  xdp_interfaces: [1]",
+                "udp.xdp_interfaces[0]: wants a text",
+            ),
+            (
+                "  xdp_mode: skb",
+                "f:3:13: udp.xdp_mode: \"skb\" is not one of: auto, driver, generic",
+            ),
+        ] {
+            let error = parse(keys).expect_err(keys);
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

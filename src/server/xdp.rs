@@ -271,3 +271,69 @@ fn no_socket(error: &io::Error) -> String {
         _ => format!("cannot open an AF_XDP socket: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(addresses: &[&str]) -> Interface {
+        let addresses = addresses
+            .iter()
+            .map(|text| text.parse().expect("an address"));
+        Interface {
+            index: 7,
+            ethernet: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            queues: 1,
+            addresses: addresses.collect(),
+        }
+    }
+
+    #[test]
+    fn wildcards_stand_for_the_addresses_of_the_interface() {
+        let interface = interface(&["192.0.2.1", "192.0.2.2", "fe80::1", "2001:db8::1"]);
+        for (listening, expected) in [
+            (&["0.0.0.0:1"][..], &["192.0.2.1:1", "192.0.2.2:1"][..]),
+            (&["[::]:1"], &["[2001:db8::1]:1", "[fe80::1]:1"]),
+            (
+                &["192.0.2.2:1", "0.0.0.0:1"],
+                &["192.0.2.1:1", "192.0.2.2:1"],
+            ),
+            // Another interface's: its datagrams may arrive here all the same.
+            (
+                &["198.51.100.1:1", "192.0.2.1:2"],
+                &["192.0.2.1:2", "198.51.100.1:1"],
+            ),
+            (&["127.0.0.1:1", "[::1]:1"], &[]),
+        ] {
+            let parse = |text: &&str| text.parse().expect("an address");
+            let listening: Vec<SocketAddr> = listening.iter().map(parse).collect();
+            let expected: Vec<SocketAddr> = expected.iter().map(parse).collect();
+            let mut expected: Vec<_> = expected.into_iter().map(filter::target_key).collect();
+            expected.sort_unstable();
+            assert_eq!(targets(&listening, &interface), expected, "{listening:?}");
+        }
+    }
+
+    #[test]
+    fn replies_that_do_not_fit_into_a_frame_are_refused() {
+        let check = |ipv4, ipv6, mtu| {
+            let udp = UdpConfig {
+                max_packet_bytes_ipv4: ipv4,
+                max_packet_bytes_ipv6: ipv6,
+                ..UdpConfig::default()
+            };
+            check_packet_bytes(&udp, "eth0", mtu).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(1472, 1452, 1500), Ok(()));
+        let error = check(1473, 1452, 1500).expect_err("too large");
+        assert!(error.contains("max_packet_bytes_ipv4: 1473"), "{error}");
+        assert!(error.contains("at most 1472"), "{error}");
+        let error = check(1472, 1453, 1500).expect_err("too large");
+        assert!(error.contains("at most 1452"), "{error}");
+        // Whatever the interface carries, a frame has no more room.
+        assert_eq!(check(2006, 1986, 9000), Ok(()));
+        assert!(check(2007, 1986, 9000).is_err());
+        assert!(check(2006, 1987, 9000).is_err());
+    }
+}
