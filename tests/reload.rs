@@ -376,6 +376,8 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
             udp(config).receive_buffer_bytes = 1;
             udp(config).send_buffer_bytes = 2;
             udp(config).steering = karuta::config::Steering::Off;
+            udp(config).xdp_interfaces = vec!["eth0".to_owned()];
+            udp(config).xdp_mode = karuta::config::XdpMode::Generic;
             http(config).addr.pop();
             http(config).https_addr = vec!["127.0.0.1:1".parse().expect("an address")];
             http(config).max_numwant = 77;
