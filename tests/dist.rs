@@ -199,7 +199,11 @@ fn the_configuration_in_the_image_is_the_default_but_for_metrics() {
 
 /// The keys of one section of the unit; a key may come more than once.
 fn unit(section: &str) -> BTreeMap<String, Vec<String>> {
-    let text = read("dist/systemd/karuta.service");
+    keys_of("dist/systemd/karuta.service", section)
+}
+
+fn keys_of(path: &str, section: &str) -> BTreeMap<String, Vec<String>> {
+    let text = read(path);
     let mark = format!("[{section}]\n");
     let (_, text) = text.split_once(&mark).expect("the section");
     let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -211,6 +215,22 @@ fn unit(section: &str) -> BTreeMap<String, Vec<String>> {
             .push(value.to_owned());
     }
     keys
+}
+
+/// To load the program and to drop the capabilities are calls that the unit
+/// forbids.
+#[test]
+fn the_drop_in_allows_what_af_xdp_takes() {
+    let drop_in = keys_of("dist/systemd/xdp.conf", "Service");
+    let needed = ["CAP_NET_ADMIN CAP_NET_RAW CAP_BPF"];
+    assert_eq!(drop_in["AmbientCapabilities"], needed);
+    assert_eq!(drop_in["CapabilityBoundingSet"], needed);
+    assert_eq!(drop_in["RestrictAddressFamilies"], ["AF_XDP AF_NETLINK"]);
+    assert_eq!(drop_in["SystemCallFilter"], ["bpf capset"]);
+    // Of queues there may be many, each with memory that counts as locked.
+    assert_eq!(unit("Service")["LimitMEMLOCK"], ["infinity"]);
+    let example = "[\"dist/systemd/xdp.conf\", \"usr/share/doc/karuta/examples/\"";
+    assert!(read("Cargo.toml").contains(example));
 }
 
 #[test]

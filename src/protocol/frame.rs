@@ -77,6 +77,8 @@ pub struct ReplyHeaders {
 #[inline]
 pub fn read(frame: &[u8]) -> Result<FrameDatagram<'_>, BadFrame> {
     match *frame {
+        // A group cannot have sent it.
+        [_, _, _, _, _, _, first, ..] if first & 1 == 1 => Err(BadFrame::Source),
         [_, _, _, _, _, _, _, _, _, _, _, _, a, b, ..] => match [a, b] {
             ETHERTYPE_IPV4 => read_ipv4(frame),
             ETHERTYPE_IPV6 => read_ipv6(frame),
@@ -124,7 +126,10 @@ fn read_ipv4(frame: &[u8]) -> Result<FrameDatagram<'_>, BadFrame> {
     bytes[36..38].copy_from_slice(&head[34..36]);
     Ok(FrameDatagram {
         payload,
-        source: answerable(source.into(), word(head[34], head[35]))?,
+        source: match head[26..30] == head[30..34] {
+            true => return Err(BadFrame::Source),
+            false => answerable(source.into(), word(head[34], head[35]))?,
+        },
         reply: ReplyHeaders {
             bytes,
             family: AddressFamily::V4,
@@ -168,7 +173,10 @@ fn read_ipv6(frame: &[u8]) -> Result<FrameDatagram<'_>, BadFrame> {
     let source = Ipv6Addr::from(source);
     Ok(FrameDatagram {
         payload,
-        source: answerable(source.into(), word(head[54], head[55]))?,
+        source: match head[22..38] == head[38..54] {
+            true => return Err(BadFrame::Source),
+            false => answerable(source.into(), word(head[54], head[55]))?,
+        },
         reply: ReplyHeaders {
             bytes,
             family: AddressFamily::V6,

@@ -65,6 +65,13 @@ impl Frames {
             check_packet_bytes(udp, name, interface.mtu)?;
             let (link, sockets) = attach(udp, name, addresses, &interface).map_err(&failed)?;
             frames.links.push(link);
+            let (queues, all) = (interface.queues, interface.receive_queues);
+            if queues < all {
+                log::warn!(
+                    "udp: {name} has {all} queues to receive and {queues} to send: datagrams that \
+                     come by the others are served by the sockets (`ethtool -L {name}` sets both)"
+                );
+            }
             for queue in 0..interface.queues {
                 let (receiver, sender) = patiently(|| socket::open(interface.index, queue))
                     .and_then(|(receiver, sender)| {
@@ -125,7 +132,16 @@ fn attach(
     };
     let (program, sockets) = prepare().map_err(|error| no_program(&error))?;
     let in_driver = match udp.xdp_mode {
+        XdpMode::Driver if interface.is_bond => {
+            return Err(
+                "it is a bond, whose frames reach AF_XDP only with udp.xdp_mode: generic (or \
+                 auto)"
+                    .to_owned(),
+            );
+        }
         XdpMode::Generic => None,
+        // Its parts would run the program, and their frames are not its own.
+        XdpMode::Auto if interface.is_bond => None,
         XdpMode::Driver | XdpMode::Auto => {
             Some(patiently(|| program.attach(interface.index, true)))
         }
@@ -136,7 +152,7 @@ fn attach(
             log::info!("udp: {name} by AF_XDP in its driver, {queues} queue(s)");
             Ok((link, sockets))
         }
-        Some(Err(error)) if udp.xdp_mode == XdpMode::Driver || !is_for_want_of_xdp(&error) => {
+        Some(Err(error)) if udp.xdp_mode == XdpMode::Driver || is_final(&error) => {
             Err(not_attached(name, &error))
         }
         _ => {
@@ -177,7 +193,7 @@ fn targets(addresses: &[SocketAddr], interface: &Interface) -> Vec<[u8; TARGET_B
             let own = interface.addresses.iter();
             let own = own.filter(|ip| AddressFamily::of(ip) == family);
             targets.extend(own.map(|&ip| filter::target_key((ip, address.port()).into())));
-        } else if !address.ip().is_loopback() {
+        } else if !address.ip().is_loopback() && !interface.vlan_addresses.contains(&address.ip()) {
             targets.push(filter::target_key(*address));
         }
     }
@@ -231,11 +247,24 @@ fn no_program(error: &io::Error) -> String {
     }
 }
 
-/// Whether another way of attaching may work.
+/// Whether no other way of attaching can work.
+fn is_final(error: &io::Error) -> bool {
+    is_busy(error) || matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+}
+
+/// Whether the driver is what does not go along.
 fn is_for_want_of_xdp(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE | libc::E2BIG)
+        Some(
+            libc::EOPNOTSUPP
+                | libc::EINVAL
+                | libc::ERANGE
+                | libc::E2BIG
+                | libc::ENOMEM
+                | libc::ENOSPC
+                | libc::ENODEV
+        )
     )
 }
 
@@ -247,7 +276,8 @@ fn not_attached(name: &str, error: &io::Error) -> String {
              names it): stop that first"
         ),
         _ if is_for_want_of_xdp(error) => format!(
-            "its driver takes no XDP program ({error}; some do with a smaller MTU): set udp.xdp_mode \
+            "its driver takes no XDP program ({error}; some do with a smaller MTU or \
+             fewer queues): set udp.xdp_mode \
              to generic, or leave the interface out"
         ),
         _ => format!("cannot attach the XDP program: {error}"),
@@ -275,6 +305,7 @@ fn no_socket(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     fn interface(addresses: &[&str]) -> Interface {
         let addresses = addresses
@@ -285,7 +316,10 @@ mod tests {
             ethernet: [2, 0, 0, 0, 0, 1],
             mtu: 1500,
             queues: 1,
+            receive_queues: 1,
             addresses: addresses.collect(),
+            vlan_addresses: vec![IpAddr::from([203, 0, 113, 1])],
+            is_bond: false,
         }
     }
 
@@ -304,7 +338,8 @@ mod tests {
                 &["198.51.100.1:1", "192.0.2.1:2"],
                 &["192.0.2.1:2", "198.51.100.1:1"],
             ),
-            (&["127.0.0.1:1", "[::1]:1"], &[]),
+            // The card may have taken the tag off; a reply would be without it.
+            (&["127.0.0.1:1", "[::1]:1", "203.0.113.1:1"], &[]),
         ] {
             let parse = |text: &&str| text.parse().expect("an address");
             let listening: Vec<SocketAddr> = listening.iter().map(parse).collect();

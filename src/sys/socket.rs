@@ -37,8 +37,7 @@ pub fn udp(address: SocketAddr, options: UdpOptions) -> io::Result<UdpSocket> {
             .or_else(|_| socket.set_recv_buffer_size(options.receive_buffer_bytes))?;
     }
     if options.send_buffer_bytes > 0 {
-        force_buffer(&socket, libc::SO_SNDBUFFORCE, options.send_buffer_bytes)
-            .or_else(|_| socket.set_send_buffer_size(options.send_buffer_bytes))?;
+        send_buffer(&socket, options.send_buffer_bytes)?;
     }
     if options.packet_info {
         let (level, option) = match address {
@@ -139,8 +138,17 @@ fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.set_nonblocking(true)
 }
 
+/// Asks for a send buffer, of which the kernel may grant less.
+///
+/// # Errors
+/// Those of `setsockopt`.
+pub(super) fn send_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    force_buffer(&socket, libc::SO_SNDBUFFORCE, bytes)
+        .or_else(|_| socket2::SockRef::from(&socket).set_send_buffer_size(bytes))
+}
+
 /// Beyond net.core.rmem_max, which only CAP_NET_ADMIN may ask for.
-fn force_buffer(socket: &Socket, option: i32, bytes: usize) -> io::Result<()> {
+fn force_buffer(socket: impl AsFd, option: i32, bytes: usize) -> io::Result<()> {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
     set_option(socket, libc::SOL_SOCKET, option, bytes)
 }

@@ -10,6 +10,7 @@
 use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use super::{FRAGMENT, IPV4_HEADERS, IPV4_PLAIN, IPV6_HEADERS, PROTOCOL_UDP};
 use crate::sys::xdp::bpf::Instruction;
+use crate::sys::xdp::socket::RECEIVED_BYTES;
 use std::net::{IpAddr, SocketAddr};
 
 /// Bytes of a key of the table of the tracker's addresses.
@@ -65,6 +66,7 @@ pub fn program(ethernet: [u8; 6], targets: i32, sockets: i32) -> Vec<Instruction
     p.load(Size::Word, R2, R1, FRAME_START);
     p.load(Size::Word, R3, R1, FRAME_END);
     p.pass_if_shorter(IPV4_HEADERS);
+    p.pass_if_longer(RECEIVED_BYTES);
     p.load(Size::Word, R5, R2, 0);
     p.pass_unless(R5, i32::from_ne_bytes([a, b, c, d]));
     p.load(Size::Half, R5, R2, 4);
@@ -220,6 +222,14 @@ impl Assembler {
         self.to_pass.push(jump);
     }
 
+    /// Passes a frame, which lies between R2 and R3, of more bytes.
+    fn pass_if_longer(&mut self, bytes: usize) {
+        self.copy(R4, R2);
+        self.add(R4, (bytes as i32).saturating_add(1));
+        let jump = self.jump_with(code::JUMP_IF_AT_MOST, R4, R3, 0);
+        self.to_pass.push(jump);
+    }
+
     /// Has a jump end here.
     fn land(&mut self, jump: Jump) {
         let skipped = self.instructions.len().saturating_sub(jump.0);
@@ -266,6 +276,8 @@ pub(super) mod code {
     pub const JUMP_IF_NULL: u8 = 0x15;
     /// Jump if to > from.
     pub const JUMP_IF_GREATER: u8 = 0x2d;
+    /// Jump if to <= from.
+    pub const JUMP_IF_AT_MOST: u8 = 0xbd;
     /// Call a helper of the kernel.
     pub const CALL: u8 = 0x85;
     /// End with the verdict in register 0.

@@ -238,7 +238,12 @@ fn lengths_that_do_not_fit_are_refused() {
 #[test]
 fn senders_that_nobody_is_are_refused() {
     let [(_, v4), (_, v6)] = pairs();
+    let mut of_a_group = frame(address("192.0.2.1:1"), v4, b"x");
+    of_a_group[6] |= 1;
+    assert_eq!(read(&of_a_group).err(), Some(BadFrame::Source));
     for (from, to) in [
+        ("198.51.100.1:1", v4),
+        ("[2001:db8:1::1]:1", v6),
         ("0.0.0.0:1", v4),
         ("0.1.2.3:1", v4),
         ("127.0.0.1:1", v4),
@@ -273,6 +278,12 @@ fn the_filter_picks_whole_datagrams_for_the_trackers_addresses() {
         let mut tcp = good.clone();
         tcp[if to.is_ipv4() { 23 } else { 20 }] = 6;
         assert_eq!(run(&tcp, 5, &targets), Verdict::Passed);
+    }
+    // A frame has room for so much.
+    for (bytes, expected) in [(1792, Verdict::Redirected(5)), (1793, Verdict::Passed)] {
+        let mut large = frame(from4, to4, b"payload");
+        large.resize(bytes, 0);
+        assert_eq!(run(&large, 5, &targets), expected);
     }
     for fragment in [0x2000u16, 0x0001, 0x1fff] {
         let mut bytes = frame(from4, to4, b"payload");
@@ -367,7 +378,9 @@ fn run(frame: &[u8], queue: u32, targets: &[SocketAddr]) -> Verdict {
             code::JUMP_IF_NOT_EQUAL if registers[to] as u32 != i.immediate as u32 => at = jump(at),
             code::JUMP_IF_NULL if registers[to] == i64::from(i.immediate) as u64 => at = jump(at),
             code::JUMP_IF_GREATER if registers[to] > registers[from] => at = jump(at),
-            code::JUMP_IF_EQUAL
+            code::JUMP_IF_AT_MOST if registers[to] <= registers[from] => at = jump(at),
+            code::JUMP_IF_AT_MOST
+            | code::JUMP_IF_EQUAL
             | code::JUMP_IF_NOT_EQUAL
             | code::JUMP_IF_NULL
             | code::JUMP_IF_GREATER => {}

@@ -1,5 +1,6 @@
 //! What the kernel says of a network interface.
 
+use nix::sys::socket::SockaddrStorage;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -14,10 +15,16 @@ pub struct Interface {
     pub ethernet: [u8; 6],
     /// Bytes of an IP packet that it carries, at most.
     pub mtu: usize,
-    /// Queues on which it receives.
+    /// Queues on which it receives, and sends as well: the first ones.
     pub queues: u32,
+    /// Queues on which it receives.
+    pub receive_queues: u32,
     /// Its IP addresses.
     pub addresses: Vec<IpAddr>,
+    /// Those of VLANs on it.
+    pub vlan_addresses: Vec<IpAddr>,
+    /// Whether it consists of others.
+    pub is_bond: bool,
 }
 
 /// The number of the type of an Ethernet interface (`ARPHRD_ETHER`).
@@ -36,29 +43,52 @@ impl Interface {
         }
         let ethernet = fs::read_to_string(directory.join("address"))?;
         let ethernet = ethernet_address(ethernet.trim()).ok_or(io::ErrorKind::InvalidData)?;
-        let mut queues = 0;
+        let [mut receiving, mut sending] = [0; 2];
         for entry in fs::read_dir(directory.join("queues"))? {
             let name = entry?.file_name();
-            queues += u32::from(name.as_encoded_bytes().starts_with(b"rx-"));
+            let name = name.as_encoded_bytes();
+            receiving += u32::from(name.starts_with(b"rx-"));
+            sending += u32::from(name.starts_with(b"tx-"));
         }
-        let addresses = nix::ifaddrs::getifaddrs()?
+        let mut addresses = Vec::new();
+        let mut vlan_addresses = Vec::new();
+        for entry in nix::ifaddrs::getifaddrs()? {
             // Further addresses may have a label: eth0:1.
-            .filter(|entry| entry.interface_name.split(':').next() == Some(name))
-            .filter_map(|entry| {
-                let address = entry.address?;
-                let v4 = address.as_sockaddr_in().map(|v4| v4.ip());
-                let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
-                v4.map(|bits| IpAddr::V4(bits.into())).or(v6)
-            })
-            .collect();
+            let of = entry.interface_name.split(':').next().unwrap_or_default();
+            let v4 =
+                |address: &SockaddrStorage| Some(IpAddr::V4(address.as_sockaddr_in()?.ip().into()));
+            let v6 = |address: &SockaddrStorage| Some(IpAddr::V6(address.as_sockaddr_in6()?.ip()));
+            let Some(ip) = entry
+                .address
+                .and_then(|address| v4(&address).or(v6(&address)))
+            else {
+                continue;
+            };
+            if of == name {
+                addresses.push(ip);
+            } else if is_vlan_of(of, name) {
+                vlan_addresses.push(ip);
+            }
+        }
         Ok(Self {
             index: number(&directory.join("ifindex"))?,
             ethernet,
             mtu: number(&directory.join("mtu"))? as usize,
-            queues,
+            queues: receiving.min(sending),
+            receive_queues: receiving,
             addresses,
+            vlan_addresses,
+            is_bond: directory.join("bonding").exists(),
         })
     }
+}
+
+/// Whether an interface is a VLAN on this other one.
+fn is_vlan_of(interface: &str, lower: &str) -> bool {
+    let directory = Path::new("/sys/class/net").join(interface);
+    let kind = fs::read_to_string(directory.join("uevent")).unwrap_or_default();
+    kind.lines().any(|line| line == "DEVTYPE=vlan")
+        && directory.join(format!("lower_{lower}")).exists()
 }
 
 fn number(path: &Path) -> io::Result<u32> {

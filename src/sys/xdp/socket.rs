@@ -13,6 +13,9 @@
 
 use crate::sys::datagram::BATCH;
 use crate::sys::prefetch_read;
+use crate::sys::socket::send_buffer;
+use rustix::event::{PollFd, PollFlags};
+use rustix::time::Timespec;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -31,6 +34,16 @@ const RECEIVE_FRAMES: u32 = 4096;
 
 /// Frames that can wait to be sent.
 const SEND_FRAMES: u32 = 1024;
+
+/// Frames that one call sends at least, where there are as many.
+const FRAMES_PER_CALL: u32 = 16;
+
+/// Calls to send what waits, at most: a batch takes four.
+const MAX_CALLS: u32 = 16;
+
+/// Bytes that the kernel may have in copies of frames under way: as much as all
+/// frames need with its bookkeeping, a page each.
+const SEND_BUFFER_BYTES: usize = SEND_FRAMES as usize * 4096;
 
 /// Where the kernel lays the rings' memory (linux/if_xdp.h).
 const RECEIVE_RING_AT: i64 = 0;
@@ -241,6 +254,8 @@ pub fn open(interface: u32, queue: u32) -> io::Result<(FrameReceiver, FrameSende
     registration.len = bytes as u64;
     registration.chunk_size = FRAME_BYTES as u32;
     set_option(&socket, libc::XDP_UMEM_REG, &registration)?;
+    // With less, more of a burst waits for the next call.
+    send_buffer(&socket, SEND_BUFFER_BYTES)?;
     for (option, entries) in [
         (libc::XDP_UMEM_FILL_RING, RECEIVE_FRAMES),
         (libc::XDP_RX_RING, RECEIVE_FRAMES),
@@ -429,19 +444,16 @@ impl FrameReceiver {
         Ok((statistics.rx_dropped + statistics.rx_ring_full) as u32)
     }
 
+    /// Wakes the driver. `recvfrom` would, too, but not before Linux 5.11.
     #[cold]
     fn wake(&self) {
-        // SAFETY: no memory is involved: the call only wakes the driver.
-        unsafe {
-            libc::recvfrom(
-                self.shared.socket.as_raw_fd(),
-                ptr::null_mut(),
-                0,
-                libc::MSG_DONTWAIT,
-                ptr::null_mut(),
-                ptr::null_mut(),
-            )
+        let mut socket = [PollFd::new(&self.shared.socket, PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
         };
+        // Interrupted or not: the flag is looked at again.
+        let _ = rustix::event::poll(&mut socket, Some(&at_once));
     }
 }
 
@@ -490,28 +502,31 @@ impl FrameSender {
     /// interface is busy) goes with a later call.
     pub fn send(&mut self) {
         self.send.publish(self.send.producer);
-        // One call takes a number of frames of the kernel's choice. A call that
-        // takes none would not the next time.
-        let mut waiting = self.waiting();
-        while waiting > 0 && self.send.wants_wakeup() {
-            // SAFETY: no memory is involved: the frames are in the ring.
-            unsafe {
-                libc::sendto(
-                    self.shared.socket.as_raw_fd(),
-                    ptr::null(),
-                    0,
-                    libc::MSG_DONTWAIT,
-                    ptr::null(),
-                    0,
-                )
-            };
-            let left = self.waiting();
-            if left == waiting {
-                break;
-            }
-            waiting = left;
+        // Where frames are copied, a call takes 16 or 32 of them and asks for the
+        // next, as it does when the interface is busy. How far it came is not
+        // always to be seen in the ring (before Linux 6.17), so calls are counted.
+        let mut calls = (self.waiting() / FRAMES_PER_CALL + 1).min(MAX_CALLS);
+        while calls > 0 && self.waiting() > 0 && self.send.wants_wakeup() && self.call_again() {
+            calls -= 1;
         }
         self.reclaim();
+    }
+
+    /// Calls the kernel to send; returns whether it asks for one more call.
+    fn call_again(&self) -> bool {
+        // SAFETY: no memory is involved: the frames are in the ring.
+        let result = unsafe {
+            libc::sendto(
+                self.shared.socket.as_raw_fd(),
+                ptr::null(),
+                0,
+                libc::MSG_DONTWAIT,
+                ptr::null(),
+                0,
+            )
+        };
+        let asks = [libc::EAGAIN, libc::EBUSY].map(Some);
+        result < 0 && asks.contains(&io::Error::last_os_error().raw_os_error())
     }
 
     fn waiting(&self) -> u32 {
