@@ -9,9 +9,10 @@ pub mod filter;
 
 use super::is_impossible;
 use crate::bittorrent::AddressFamily;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-const ETHERNET_BYTES: usize = 14;
+/// Bytes of a frame in front of its IP packet.
+pub const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: u16 = 20;
 const UDP_BYTES: u16 = 8;
 
@@ -93,49 +94,32 @@ fn read_ipv4(frame: &[u8]) -> Result<FrameDatagram<'_>, BadFrame> {
     let (head, rest) = frame
         .split_first_chunk::<IPV4_HEADERS>()
         .ok_or(BadFrame::Malformed)?;
-    let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    let fragment = word(head[20], head[21]) & FRAGMENT;
+    let fragment = u16::from_be_bytes([head[20], head[21]]) & FRAGMENT;
     if head[14] != IPV4_PLAIN || head[23] != PROTOCOL_UDP || fragment != 0 {
         return Err(BadFrame::Malformed);
     }
     if fold(sum(&head[14..34])) != u16::MAX {
         return Err(BadFrame::Checksum);
     }
-    let addresses = sum(&head[26..34]);
-    let payload = payload(
-        word(head[16], head[17]).checked_sub(IPV4_BYTES),
-        &[
-            head[34], head[35], head[36], head[37], head[38], head[39], head[40], head[41],
-        ],
-        rest,
-        addresses,
-        AddressFamily::V4,
-    )?;
-    let source = Ipv4Addr::new(head[26], head[27], head[28], head[29]);
     let mut bytes = [0; IPV6_HEADERS];
-    bytes[..6].copy_from_slice(&head[6..12]);
-    bytes[6..12].copy_from_slice(&head[..6]);
+    exchange(&mut bytes[..12], &head[..12]);
     bytes[12..14].copy_from_slice(&ETHERTYPE_IPV4);
     bytes[14] = IPV4_PLAIN;
     bytes[20..22].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
     bytes[22] = HOPS;
     bytes[23] = PROTOCOL_UDP;
-    bytes[26..30].copy_from_slice(&head[30..34]);
-    bytes[30..34].copy_from_slice(&head[26..30]);
-    bytes[34..36].copy_from_slice(&head[36..38]);
-    bytes[36..38].copy_from_slice(&head[34..36]);
-    Ok(FrameDatagram {
-        payload,
-        source: match head[26..30] == head[30..34] {
-            true => return Err(BadFrame::Source),
-            false => answerable(source.into(), word(head[34], head[35]))?,
-        },
-        reply: ReplyHeaders {
-            bytes,
-            family: AddressFamily::V4,
-            addresses,
-        },
-    })
+    exchange(&mut bytes[26..34], &head[26..34]);
+    exchange(&mut bytes[34..38], &head[34..38]);
+    let reply = ReplyHeaders {
+        bytes,
+        family: AddressFamily::V4,
+        addresses: sum(&head[26..34]),
+    };
+    let segment = u16::from_be_bytes([head[16], head[17]]).checked_sub(IPV4_BYTES);
+    let ip = |a, b, c, d| IpAddr::from([a, b, c, d]);
+    let source = ip(head[26], head[27], head[28], head[29]);
+    let target = ip(head[30], head[31], head[32], head[33]);
+    read_udp(head, rest, segment, (source, target), reply)
 }
 
 #[inline]
@@ -143,45 +127,62 @@ fn read_ipv6(frame: &[u8]) -> Result<FrameDatagram<'_>, BadFrame> {
     let (head, rest) = frame
         .split_first_chunk::<IPV6_HEADERS>()
         .ok_or(BadFrame::Malformed)?;
-    let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
     if head[14] >> 4 != 6 || head[20] != PROTOCOL_UDP {
         return Err(BadFrame::Malformed);
     }
-    let addresses = sum(&head[22..54]);
-    let payload = payload(
-        Some(word(head[18], head[19])),
-        &[
-            head[54], head[55], head[56], head[57], head[58], head[59], head[60], head[61],
-        ],
-        rest,
-        addresses,
-        AddressFamily::V6,
-    )?;
-    let mut source = [0u8; 16];
-    source.copy_from_slice(&head[22..38]);
     let mut bytes = [0; IPV6_HEADERS];
-    bytes[..6].copy_from_slice(&head[6..12]);
-    bytes[6..12].copy_from_slice(&head[..6]);
+    exchange(&mut bytes[..12], &head[..12]);
     bytes[12..14].copy_from_slice(&ETHERTYPE_IPV6);
     bytes[14] = 6 << 4;
     bytes[20] = PROTOCOL_UDP;
     bytes[21] = HOPS;
-    bytes[22..38].copy_from_slice(&head[38..54]);
-    bytes[38..54].copy_from_slice(&head[22..38]);
-    bytes[54..56].copy_from_slice(&head[56..58]);
-    bytes[56..58].copy_from_slice(&head[54..56]);
-    let source = Ipv6Addr::from(source);
+    exchange(&mut bytes[22..54], &head[22..54]);
+    exchange(&mut bytes[54..58], &head[54..58]);
+    let reply = ReplyHeaders {
+        bytes,
+        family: AddressFamily::V6,
+        addresses: sum(&head[22..54]),
+    };
+    let segment = u16::from_be_bytes([head[18], head[19]]);
+    let ip = |bytes: &[u8]| {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(bytes);
+        IpAddr::from(octets)
+    };
+    let ends = (ip(&head[22..38]), ip(&head[38..54]));
+    read_udp(head, rest, Some(segment), ends, reply)
+}
+
+/// Writes what stands in `from`, two fields of one length, the other way round.
+#[inline]
+fn exchange(to: &mut [u8], from: &[u8]) {
+    let half = from.len() / 2;
+    let (first, second) = from.split_at(half);
+    let (to_first, to_second) = to.split_at_mut(half);
+    to_first.copy_from_slice(second);
+    to_second.copy_from_slice(first);
+}
+
+/// The datagram whose UDP header ends `head`, of an IP packet with so many bytes
+/// behind its own header.
+#[inline]
+fn read_udp<'a>(
+    head: &[u8],
+    rest: &'a [u8],
+    segment: Option<u16>,
+    (source, target): (IpAddr, IpAddr),
+    reply: ReplyHeaders,
+) -> Result<FrameDatagram<'a>, BadFrame> {
+    let udp = head.last_chunk().ok_or(BadFrame::Malformed)?;
+    let payload = payload(segment, udp, rest, &reply)?;
+    let port = u16::from_be_bytes([udp[0], udp[1]]);
+    if port == 0 || source == target || is_unanswerable(source) {
+        return Err(BadFrame::Source);
+    }
     Ok(FrameDatagram {
         payload,
-        source: match head[22..38] == head[38..54] {
-            true => return Err(BadFrame::Source),
-            false => answerable(source.into(), word(head[54], head[55]))?,
-        },
-        reply: ReplyHeaders {
-            bytes,
-            family: AddressFamily::V6,
-            addresses,
-        },
+        source: SocketAddr::new(source, port),
+        reply,
     })
 }
 
@@ -193,8 +194,7 @@ fn payload<'a>(
     segment: Option<u16>,
     udp: &[u8; UDP_BYTES as usize],
     rest: &'a [u8],
-    addresses: u32,
-    family: AddressFamily,
+    reply: &ReplyHeaders,
 ) -> Result<&'a [u8], BadFrame> {
     let length = u16::from_be_bytes([udp[4], udp[5]]);
     let holds = |segment: u16| usize::from(segment.saturating_sub(UDP_BYTES)) <= rest.len();
@@ -203,9 +203,9 @@ fn payload<'a>(
         .filter(|_| segment.is_some_and(|segment| length <= segment && holds(segment)))
         .and_then(|bytes| rest.get(..usize::from(bytes)))
         .ok_or(BadFrame::Malformed)?;
-    let pseudo = pseudo(addresses, length);
+    let pseudo = pseudo(reply.addresses, length);
     let is_right = match u16::from_be_bytes([udp[6], udp[7]]) {
-        0 => family == AddressFamily::V4,
+        0 => reply.family == AddressFamily::V4,
         given => {
             let whole = pseudo.wrapping_add(sum(udp)).wrapping_add(sum(payload));
             fold(whole) == u16::MAX || given == fold(pseudo)
@@ -222,15 +222,6 @@ fn payload<'a>(
 fn pseudo(addresses: u32, udp_bytes: u16) -> u32 {
     let protocol_and_length = u32::from(PROTOCOL_UDP).wrapping_add(u32::from(udp_bytes));
     addresses.wrapping_add(protocol_and_length)
-}
-
-/// The sender, if a reply can reach it.
-#[inline]
-fn answerable(source: IpAddr, port: u16) -> Result<SocketAddr, BadFrame> {
-    match port == 0 || is_unanswerable(source) {
-        true => Err(BadFrame::Source),
-        false => Ok(SocketAddr::new(source, port)),
-    }
 }
 
 /// Whether the kernel would take a datagram from there for forged.

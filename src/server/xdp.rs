@@ -9,7 +9,7 @@ use crate::bittorrent::AddressFamily;
 use crate::config::{UdpConfig, XdpMode};
 use crate::frontend::udp::FrameQueue;
 use crate::protocol::frame::filter::{self, TARGET_BYTES};
-use crate::protocol::frame::{IPV4_HEADERS, IPV6_HEADERS};
+use crate::protocol::frame::{ETHERNET_BYTES, IPV4_HEADERS, IPV6_HEADERS};
 use crate::sys::xdp::bpf::{Link, Map, Program};
 use crate::sys::xdp::interface::Interface;
 use crate::sys::xdp::socket;
@@ -17,9 +17,6 @@ use rustix::time::Timespec;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
-
-/// Bytes of a frame in front of its IP packet.
-const ETHERNET_BYTES: usize = 14;
 
 /// How often something that is taken is tried again, and after what pause: for
 /// a second in all.

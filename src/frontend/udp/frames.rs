@@ -1,18 +1,13 @@
 //! Datagrams that come and go as frames (AF_XDP).
 
+use super::AHEAD;
 use super::link::{Arrivals, Departures};
 use crate::bittorrent::AddressFamily;
-use crate::protocol::frame::{self, ReplyHeaders};
+use crate::protocol::frame::{self, ETHERNET_BYTES, ReplyHeaders};
 use crate::sys::datagram::{Address, BATCH, Datagram, Sent};
 use crate::sys::xdp::socket::{FRAME_BYTES, FrameReceiver, FrameSender};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// How many frames ahead of the one that is read the fetching is.
-const AHEAD: usize = 4;
-
-/// Bytes of a frame without its IP packet.
-const ETHERNET_BYTES: usize = 14;
 
 /// A frame that was read: where its payload lies and how it is answered.
 #[derive(Clone, Copy)]

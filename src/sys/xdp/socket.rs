@@ -396,22 +396,10 @@ impl FrameReceiver {
         self.batch.len()
     }
 
-    /// How many frames the last [`FrameReceiver::receive`] brought.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.batch.len()
-    }
-
-    /// Whether the last [`FrameReceiver::receive`] brought nothing.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.batch.is_empty()
-    }
-
     /// The frame at this index of the last batch.
     ///
     /// # Panics
-    /// When `at` is not below [`FrameReceiver::len`].
+    /// When `at` is not below what [`FrameReceiver::receive`] returned.
     #[must_use]
     #[inline]
     pub fn frame(&self, at: usize) -> &[u8] {
