@@ -14,5 +14,6 @@ pub mod socket;
 pub mod steering;
 pub mod xdp;
 
+mod option;
 mod prefetch;
 pub use prefetch::{prefetch_read, prefetch_whole};

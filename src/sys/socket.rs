@@ -1,9 +1,10 @@
 //! Making the listening sockets: SO_REUSEPORT groups, one member per shard.
 
+use super::option;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 /// Connections that wait for accept, at most; the kernel caps it at
 /// net.core.somaxconn.
@@ -44,7 +45,7 @@ pub fn udp(address: SocketAddr, options: UdpOptions) -> io::Result<UdpSocket> {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
         };
-        set_option(&socket, level, option, 1)?;
+        option::set(&socket, level, option, &1i32)?;
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
@@ -67,22 +68,8 @@ pub fn receive_buffer_bytes(socket: &UdpSocket) -> io::Result<usize> {
 pub fn dropped_datagrams(socket: impl AsFd) -> io::Result<u32> {
     /// The place of the drops among the numbers of `SO_MEMINFO` (`SK_MEMINFO_DROPS`).
     const DROPS: usize = 8;
-    let mut numbers = [0u32; DROPS + 1];
-    let mut length = size_of_val(&numbers) as u32;
-    // SAFETY: the kernel writes at most `length` bytes into live numbers.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            numbers.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    match result {
-        0 => Ok(numbers[DROPS]),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let numbers: [u32; DROPS + 1] = option::get(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+    Ok(numbers[DROPS])
 }
 
 /// A non-blocking TCP listener in the reuseport group of its address.
@@ -150,24 +137,7 @@ pub(super) fn send_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
 /// Beyond net.core.rmem_max, which only CAP_NET_ADMIN may ask for.
 fn force_buffer(socket: impl AsFd, option: i32, bytes: usize) -> io::Result<()> {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
-    set_option(socket, libc::SOL_SOCKET, option, bytes)
-}
-
-fn set_option(socket: impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
-    // SAFETY: the value is a live i32 and its size is stated.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of::<i32>() as u32,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    option::set(socket, libc::SOL_SOCKET, option, &bytes)
 }
 
 #[cfg(test)]

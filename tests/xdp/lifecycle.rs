@@ -1,7 +1,7 @@
 //! How it starts and fails to start, reloads, and leaves an interface as it was.
 
 use super::network::{CLIENT_V4, CLIENT_V6, Network, SERVER_V4, SERVER_V6};
-use super::tracker::{ADDRESSES, Tracker, config, usual};
+use super::tracker::{ADDRESSES, Tracker, config, copy_for_all, usual};
 use crate::support::program::Folder;
 use crate::support::{Announce, Udp, hash, word};
 use std::fs;
@@ -229,10 +229,7 @@ fn what_cannot_be_taken_is_said() {
 fn a_missing_privilege_is_named() {
     let network = Network::new();
     let folder = Folder::new();
-    // Others must be able to execute it.
-    let copy = folder.path().join("karuta");
-    fs::copy(env!("CARGO_BIN_EXE_karuta"), &copy).expect("a copy");
-    folder.open(&copy, 0o755);
+    let copy = copy_for_all(&folder);
     for mode in ["auto", "driver", "generic"] {
         let file = folder.file("karuta.yaml", &usual(1, mode));
         let words = [

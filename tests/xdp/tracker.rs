@@ -44,6 +44,14 @@ fn on_host(host: &Host, others: &[&str]) -> Command {
     command
 }
 
+/// A copy of the program that other users can execute.
+pub fn copy_for_all(folder: &Folder) -> PathBuf {
+    let copy = folder.path().join("karuta");
+    std::fs::copy(env!("CARGO_BIN_EXE_karuta"), &copy).expect("a copy");
+    folder.open(&copy, 0o755);
+    copy
+}
+
 /// A tracker that runs.
 pub struct Tracker<'n> {
     pub network: &'n Network,
@@ -71,10 +79,7 @@ impl<'n> Tracker<'n> {
     pub fn start_as_nobody(network: &'n Network, capabilities: &str, config: &str) -> Self {
         let folder = Folder::new();
         let file = folder.file("karuta.yaml", config);
-        // Others must be able to execute it.
-        let copy = folder.path().join("karuta");
-        std::fs::copy(env!("CARGO_BIN_EXE_karuta"), &copy).expect("a copy");
-        folder.open(&copy, 0o755);
+        let copy = copy_for_all(&folder);
         let mut command = network.server.command([
             "setpriv",
             "--reuid=nobody",

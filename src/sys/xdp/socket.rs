@@ -12,6 +12,7 @@
 //! to be sent are apart, so the two halves of a socket share no frame.
 
 use crate::sys::datagram::BATCH;
+use crate::sys::option::{self, Integers};
 use crate::sys::prefetch_read;
 use crate::sys::socket::send_buffer;
 use rustix::event::{PollFd, PollFlags};
@@ -253,18 +254,20 @@ pub fn open(interface: u32, queue: u32) -> io::Result<(FrameReceiver, FrameSende
     registration.addr = frames.address as u64;
     registration.len = bytes as u64;
     registration.chunk_size = FRAME_BYTES as u32;
-    set_option(&socket, libc::XDP_UMEM_REG, &registration)?;
+    option::set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)?;
     // With less, more of a burst waits for the next call.
     send_buffer(&socket, SEND_BUFFER_BYTES)?;
-    for (option, entries) in [
+    for (ring, entries) in [
         (libc::XDP_UMEM_FILL_RING, RECEIVE_FRAMES),
         (libc::XDP_RX_RING, RECEIVE_FRAMES),
         (libc::XDP_UMEM_COMPLETION_RING, SEND_FRAMES),
         (libc::XDP_TX_RING, SEND_FRAMES),
     ] {
-        set_option(&socket, option, &entries)?;
+        option::set(&socket, libc::SOL_XDP, ring, &entries)?;
     }
-    let offsets: libc::xdp_mmap_offsets = option(&socket, libc::XDP_MMAP_OFFSETS)?;
+    // Linux before 5.4 knows less of the rings.
+    let offsets: libc::xdp_mmap_offsets =
+        option::get(&socket, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
     let mut fill = Ring::map(&socket, FILL_RING_AT, &offsets.fr, RECEIVE_FRAMES)?;
     let receive = Ring::map(&socket, RECEIVE_RING_AT, &offsets.rx, RECEIVE_FRAMES)?;
     let completion = Ring::map(&socket, COMPLETION_RING_AT, &offsets.cr, SEND_FRAMES)?;
@@ -293,55 +296,11 @@ pub fn open(interface: u32, queue: u32) -> io::Result<(FrameReceiver, FrameSende
     ))
 }
 
-fn set_option<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
-    // SAFETY: the value is live, of plain integers, and its size is stated.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            ptr::from_ref(value).cast(),
-            size_of::<T>() as u32,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The kernel's answer, a type of plain integers.
-fn option<T: Integers>(socket: &OwnedFd, option: i32) -> io::Result<T> {
-    // SAFETY: all-zero bytes are valid: plain integers.
-    let mut value: T = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<T>() as u32;
-    // SAFETY: the kernel writes at most `length` bytes into a live value.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    match result {
-        // Older kernels know less and answer less.
-        0 if length as usize == size_of::<T>() => Ok(value),
-        0 => Err(io::ErrorKind::Unsupported.into()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A structure of the kernel that consists of plain integers.
-///
-/// # Safety
-/// Any bytes must be a valid value of it.
-unsafe trait Integers {}
-
-// SAFETY: all its fields are integers.
+// SAFETY: all its fields are integers, and none is padding.
+unsafe impl Integers for libc::xdp_umem_reg {}
+// SAFETY: all its fields are integers of one size.
 unsafe impl Integers for libc::xdp_mmap_offsets {}
-// SAFETY: all its fields are integers.
+// SAFETY: all its fields are integers of one size.
 unsafe impl Integers for libc::xdp_statistics {}
 
 fn bind(socket: &OwnedFd, interface: u32, queue: u32) -> io::Result<()> {
@@ -428,7 +387,8 @@ impl FrameReceiver {
     /// Those of `getsockopt`.
     pub fn dropped_frames(&self) -> io::Result<u32> {
         let socket = &self.shared.socket;
-        let statistics: libc::xdp_statistics = option(socket, libc::XDP_STATISTICS)?;
+        let statistics: libc::xdp_statistics =
+            option::get(socket, libc::SOL_XDP, libc::XDP_STATISTICS)?;
         Ok((statistics.rx_dropped + statistics.rx_ring_full) as u32)
     }
 
