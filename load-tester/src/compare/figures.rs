@@ -84,7 +84,8 @@ impl<'a> Bench<'a> {
             }
             FigureName::UdpLoaded => figures.push(self.udp_loaded()),
             FigureName::Memory => figures.extend(self.memory()),
-            FigureName::Expiry => figures.push(self.expiry()),
+            FigureName::Expiry => figures.push(self.expiry(false)),
+            FigureName::ExpiryRealTime => figures.push(self.expiry(true)),
             FigureName::HttpKeepAlive => figures.push(self.http(true)),
             FigureName::HttpClose => figures.push(self.http(false)),
             FigureName::Shards => figures.push(self.shards()),
@@ -169,23 +170,29 @@ impl<'a> Bench<'a> {
     }
 
     /// p99.9 latency at half the greatest rate, with and without expiry.
-    fn expiry(&mut self) -> Figure {
+    fn expiry(&mut self, real_time: bool) -> Figure {
         let mut half_rate = self.best_rate.map(|rate| rate / 2.0);
-        let mut figure = Figure::new(
-            "expiry",
-            "p99.9 latency at half the greatest rate while 5 M peers expire",
-            "µs",
-            true,
-        );
+        let (id, title) = match real_time {
+            false => (
+                "expiry",
+                "p99.9 latency at half the greatest rate while 5 M peers expire",
+            ),
+            true => (
+                "expiry-real-time",
+                "The same at a real-time priority: p99.9 latency while 5 M peers expire",
+            ),
+        };
+        let mut figure = Figure::new(id, title, "µs", true);
         let (swarms, peers) = (1_000_000, 5_000_000);
         for round in 0..self.args.expiry_runs.max(1) {
             for (name, lifetime) in [
                 ("karuta, no expiry", NO_EXPIRY_SECONDS),
                 ("karuta, expiring", EXPIRY_SECONDS),
             ] {
-                self.say("expiry", name, round);
+                self.say(id, name, round);
                 let setup = Setup {
                     peer_lifetime_seconds: lifetime,
+                    real_time,
                     ..self.setup(1_000_000)
                 };
                 let running = match self.programs.start(Server::Karuta, &setup) {
@@ -225,17 +232,21 @@ impl<'a> Bench<'a> {
                 record_tail(row, rate, took, &running, load);
             }
             if let Some(rate) = half_rate {
-                self.echo_tail(&mut figure, round, rate);
+                self.echo_tail(&mut figure, round, rate, real_time);
             }
         }
         figure
     }
 
     /// The tail that this host gives whatever server is asked at this rate.
-    fn echo_tail(&self, figure: &mut Figure, round: usize, rate: f64) {
+    fn echo_tail(&self, figure: &mut Figure, round: usize, rate: f64, real_time: bool) {
         let server = Server::Echo;
-        self.say("expiry", server.name(), round);
-        match self.programs.start(server, &self.setup(1_000_000)) {
+        self.say(&figure.id, server.name(), round);
+        let setup = Setup {
+            real_time,
+            ..self.setup(1_000_000)
+        };
+        match self.programs.start(server, &setup) {
             Ok(running) => {
                 let load = self.udp_load(&running, 1_000_000, 2_000_000);
                 let row = figure.row(server.name(), true);

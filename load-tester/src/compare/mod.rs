@@ -49,6 +49,10 @@ pub enum FigureName {
     Memory,
     /// p99.9 latency at half the greatest rate while peers expire (karuta).
     Expiry,
+    /// As expiry, with the servers at a real-time priority (SCHED_FIFO), so that
+    /// other programs and the kernel's threads on this host wait for them.
+    /// Needs root, or CAP_SYS_NICE.
+    ExpiryRealTime,
     /// Processor time per HTTP announce, 64 connections with keep-alive.
     HttpKeepAlive,
     /// Processor time per HTTP announce, one connection each.
@@ -70,7 +74,7 @@ pub struct CompareArgs {
     /// and hardly vary.
     #[arg(long, default_value_t = 5)]
     memory_runs: usize,
-    /// Runs of the expiry figure, which take two minutes.
+    /// Runs of each expiry figure, which take two minutes.
     #[arg(long, default_value_t = 5)]
     expiry_runs: usize,
     /// Seconds that each run measures.

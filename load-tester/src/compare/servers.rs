@@ -99,6 +99,9 @@ pub struct Setup {
     pub seed: u64,
     /// In a network namespace of its own, asked over a veth pair.
     pub veth: bool,
+    /// At a real-time priority (SCHED_FIFO): other programs of the host, and
+    /// threads of its kernel, wait while the server has work.
+    pub real_time: bool,
 }
 
 impl Default for Setup {
@@ -111,6 +114,7 @@ impl Default for Setup {
             swarms: 1_000_000,
             seed: 1,
             veth: false,
+            real_time: false,
         }
     }
 }
@@ -149,7 +153,7 @@ impl fmt::Display for StartError {
             StartError::Spawn(path, error) => {
                 write!(
                     f,
-                    "cannot start {} with taskset (util-linux): {error}",
+                    "cannot start {} with taskset or chrt (util-linux): {error}",
                     path.display()
                 )
             }
@@ -222,7 +226,12 @@ impl Programs {
             .try_clone()
             .map_err(|error| StartError::Files(log_path.clone(), error))?;
         let prefix = link.as_ref().map(Link::prefix);
-        let mut words = prefix.iter().flatten().copied().chain(["taskset", "-c"]);
+        let priority: &[&str] = match setup.real_time {
+            true => &["chrt", "--fifo", "1"],
+            false => &[],
+        };
+        let words = prefix.iter().flatten().chain(priority).copied();
+        let mut words = words.chain(["taskset", "-c"]);
         let mut command = Command::new(words.next().unwrap_or_default());
         sys::end_with_this_thread(&mut command);
         let child = command

@@ -14,7 +14,7 @@ pub struct Comparison {
 }
 
 /// The order of the figures' ids.
-pub const ORDER: [&str; 12] = [
+pub const ORDER: [&str; 13] = [
     "udp-throughput",
     "udp-cpu",
     "udp-veth",
@@ -24,6 +24,7 @@ pub const ORDER: [&str; 12] = [
     "memory-uniform",
     "memory-cubic",
     "expiry",
+    "expiry-real-time",
     "http-keep-alive",
     "http-close",
     "shards",
