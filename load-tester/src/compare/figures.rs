@@ -169,7 +169,8 @@ impl<'a> Bench<'a> {
         figures
     }
 
-    /// p99.9 latency at half the greatest rate, with and without expiry.
+    /// p99.9 latency at half the greatest rate, with and without expiry; the
+    /// servers at a real-time priority or not.
     fn expiry(&mut self, real_time: bool) -> Figure {
         let mut half_rate = self.best_rate.map(|rate| rate / 2.0);
         let (id, title) = match real_time {
@@ -184,6 +185,10 @@ impl<'a> Bench<'a> {
         };
         let mut figure = Figure::new(id, title, "µs", true);
         let (swarms, peers) = (1_000_000, 5_000_000);
+        let common = Setup {
+            real_time,
+            ..self.setup(1_000_000)
+        };
         for round in 0..self.args.expiry_runs.max(1) {
             for (name, lifetime) in [
                 ("karuta, no expiry", NO_EXPIRY_SECONDS),
@@ -192,8 +197,7 @@ impl<'a> Bench<'a> {
                 self.say(id, name, round);
                 let setup = Setup {
                     peer_lifetime_seconds: lifetime,
-                    real_time,
-                    ..self.setup(1_000_000)
+                    ..common.clone()
                 };
                 let running = match self.programs.start(Server::Karuta, &setup) {
                     Ok(running) => running,
@@ -232,21 +236,17 @@ impl<'a> Bench<'a> {
                 record_tail(row, rate, took, &running, load);
             }
             if let Some(rate) = half_rate {
-                self.echo_tail(&mut figure, round, rate, real_time);
+                self.echo_tail(&mut figure, round, rate, &common);
             }
         }
         figure
     }
 
     /// The tail that this host gives whatever server is asked at this rate.
-    fn echo_tail(&self, figure: &mut Figure, round: usize, rate: f64, real_time: bool) {
+    fn echo_tail(&self, figure: &mut Figure, round: usize, rate: f64, setup: &Setup) {
         let server = Server::Echo;
         self.say(&figure.id, server.name(), round);
-        let setup = Setup {
-            real_time,
-            ..self.setup(1_000_000)
-        };
-        match self.programs.start(server, &setup) {
+        match self.programs.start(server, setup) {
             Ok(running) => {
                 let load = self.udp_load(&running, 1_000_000, 2_000_000);
                 let row = figure.row(server.name(), true);
