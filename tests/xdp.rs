@@ -97,6 +97,36 @@ fn the_greatest_replies_arrive() {
     }
 }
 
+/// A path that nothing is known of carries a reply that is too long for it: the
+/// first one, which is asked for once.
+#[test]
+#[ignore = "needs root and network namespaces; .ci/run runs it"]
+fn replies_pass_a_narrow_path() {
+    for more in ["", "xdp_interfaces: xs0"] {
+        let network = Network::new();
+        let far = network.behind_client(576);
+        let udp = format!("addr: '10.203.0.1:6969'\nmax_numwant: 200\n{more}");
+        let tracker = Tracker::start(&network, &config(1, &udp));
+        let [(from, to), ..] = routes();
+        let mut near = tracker.client(from, to);
+        for port in 1..=200 {
+            near.announce(&Announce::leecher(hash(1), port));
+        }
+        let far_ip = IpAddr::from([10, 205, 0, 2]);
+        let mut client = far.run(|| Udp::from(far_ip, to));
+        // By turns of one width and the other, in IP packets of 576, 582 and
+        // 1248 bytes.
+        for want in [88, 89, 200, 88, 200] {
+            let asking = Announce::leecher(hash(1), 1000).want(want);
+            assert_eq!(
+                client.announce(&asking).peers.len(),
+                want as usize,
+                "{more}"
+            );
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root and network namespaces; .ci/run runs it"]
 fn other_traffic_passes() {

@@ -28,7 +28,7 @@ use crate::runtime::clock::Now;
 use crate::shard::Shard;
 use crate::shard::stats::{Action, DropReason, Outcome, Protocol, ShardStats};
 use crate::swarm::Lookup;
-use crate::sys::datagram::{Address, BATCH, Inbox, Outbox};
+use crate::sys::datagram::{Address, BATCH, Inbox};
 use crate::sys::xdp::socket::{FrameReceiver, FrameSender};
 use frames::{FrameInbox, FrameOutbox};
 use link::{Arrivals, Departures, FrameLink, Link, ReturnPath, SocketBatch};
@@ -124,7 +124,7 @@ impl UdpFrontend {
                 link: Link::Socket {
                     socket,
                     family,
-                    outbox: Outbox::new(settings.max_packet_bytes[family.index()]),
+                    outbox: settings.outbox(family),
                 },
                 listener,
                 dropped: 0,
@@ -163,7 +163,7 @@ impl UdpFrontend {
             if let Link::Socket { family, outbox, .. } = &mut endpoint.link {
                 let bytes = |settings: &UdpSettings| settings.max_packet_bytes[family.index()];
                 if bytes(settings) != bytes(&self.settings) {
-                    *outbox = Outbox::new(bytes(settings));
+                    *outbox = settings.outbox(*family);
                 }
             }
         }

@@ -8,6 +8,7 @@
 pub mod filter;
 
 use super::is_impossible;
+use super::udp::sure_packet_bytes;
 use crate::bittorrent::AddressFamily;
 use std::net::{IpAddr, SocketAddr};
 
@@ -253,6 +254,9 @@ impl ReplyHeaders {
     /// Writes them to the beginning of a frame whose payload lies behind
     /// [`ReplyHeaders::bytes`] already, with lengths and checksums; returns the
     /// bytes of the frame. `None` if it has no room for that much.
+    ///
+    /// Routers may cut an IPv4 packet that some path may be too narrow for
+    /// ([`sure_packet_bytes`]): nobody here hears of narrow paths.
     #[inline]
     pub fn write(&self, frame: &mut [u8], payload_bytes: usize) -> Option<usize> {
         let udp_bytes = u16::try_from(payload_bytes).ok()?.checked_add(UDP_BYTES)?;
@@ -263,12 +267,19 @@ impl ReplyHeaders {
                 let (head, rest) = frame.split_first_chunk_mut::<IPV4_HEADERS>()?;
                 head.copy_from_slice(&self.bytes[..IPV4_HEADERS]);
                 head[16..18].copy_from_slice(&total.to_be_bytes());
-                let checksum = !fold(sum(&head[14..34]));
-                head[24..26].copy_from_slice(&checksum.to_be_bytes());
                 head[38..40].copy_from_slice(&udp_bytes.to_be_bytes());
                 let payload = rest.get(..payload_bytes)?;
-                let checksum = udp_checksum(pseudo, &head[34..42], payload);
-                head[40..42].copy_from_slice(&checksum.to_be_bytes());
+                let udp_sum = udp_checksum(pseudo, &head[34..42], payload);
+                head[40..42].copy_from_slice(&udp_sum.to_be_bytes());
+                if payload_bytes > sure_packet_bytes(AddressFamily::V4) {
+                    // Fragments need an identification. With this one those of
+                    // two replies whose numbers meet cannot be taken for each
+                    // other: their checksum would be the same as well.
+                    head[18..20].copy_from_slice(&udp_sum.to_be_bytes());
+                    head[20..22].copy_from_slice(&[0, 0]);
+                }
+                let checksum = !fold(sum(&head[14..34]));
+                head[24..26].copy_from_slice(&checksum.to_be_bytes());
             }
             AddressFamily::V6 => {
                 let (head, rest) = frame.split_first_chunk_mut::<IPV6_HEADERS>()?;

@@ -5,6 +5,7 @@
 //! construction. Addresses are kept in the kernel's own layout, so that
 //! answering a datagram copies 28 bytes and converts nothing.
 
+use super::path_mtu::{self, Width};
 use super::prefetch_read;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -328,7 +329,7 @@ pub struct Sent {
     pub failed: usize,
 }
 
-/// Buffers for sending; one serves all sockets of a shard in turn.
+/// Buffers for sending by one socket.
 pub struct Outbox {
     headers: Box<[libc::mmsghdr]>,
     vectors: Box<[libc::iovec]>,
@@ -339,15 +340,20 @@ pub struct Outbox {
     controls: Box<[Control]>,
     control_lengths: Box<[usize]>,
     filled: usize,
+    sure_bytes: usize,
+    /// What the socket was told last.
+    width: Option<Width>,
 }
 
 // SAFETY: as for `Inbox`: each call to `send` sets the pointers anew.
 unsafe impl Send for Outbox {}
 
 impl Outbox {
-    /// Room for [`BATCH`] datagrams of at most `buffer_bytes` each.
+    /// Room for [`BATCH`] datagrams of at most `buffer_bytes` each. Those of up to
+    /// `sure_bytes` fit every path; longer ones may be fragmented on the way
+    /// (IPv4), or as the path's MTU demands (IPv6).
     #[must_use]
-    pub fn new(buffer_bytes: usize) -> Self {
+    pub fn new(buffer_bytes: usize, sure_bytes: usize) -> Self {
         Self {
             headers: empty_headers(),
             vectors: empty_vectors(),
@@ -358,6 +364,8 @@ impl Outbox {
             controls: vec![Control([0; CONTROL_BYTES]); BATCH].into_boxed_slice(),
             control_lengths: vec![0; BATCH].into_boxed_slice(),
             filled: 0,
+            sure_bytes,
+            width: None,
         }
     }
 
@@ -410,6 +418,7 @@ impl Outbox {
     /// full the rest is dropped: a tracker's client asks again.
     pub fn send(&mut self, socket: impl AsFd) -> Sent {
         let mut result = Sent::default();
+        self.suit_paths(&socket);
         for at in 0..self.filled {
             let start = at * self.buffer_bytes;
             self.vectors[at] = libc::iovec {
@@ -457,81 +466,21 @@ impl Outbox {
         self.filled = 0;
         result
     }
+
+    /// Has the socket treat paths as the longest datagram that waits needs it.
+    fn suit_paths(&mut self, socket: impl AsFd) {
+        let lengths = &self.lengths[..self.filled];
+        let width = match lengths.iter().any(|&length| length > self.sure_bytes) {
+            false => Width::Sure,
+            true => Width::Wide,
+        };
+        if self.filled > 0 && self.width != Some(width) {
+            let is_ipv6 = i32::from(self.addresses[0].family()) == libc::AF_INET6;
+            path_mtu::suit(socket, is_ipv6, width);
+            self.width = Some(width);
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::UdpSocket;
-
-    #[test]
-    fn addresses_keep_family_port_and_ip() {
-        for text in ["192.0.2.7:6969", "[2001:db8::7]:51413"] {
-            let address: SocketAddr = text.parse().expect("an address");
-            let raw = Address::from(address);
-            assert_eq!((raw.ip(), raw.port()), (address.ip(), address.port()));
-        }
-        let mapped: SocketAddr = "[::ffff:192.0.2.7]:1".parse().expect("an address");
-        assert_eq!(Address::from(mapped).ip(), IpAddr::from([192, 0, 2, 7]));
-    }
-
-    #[test]
-    fn a_batch_goes_there_and_back() {
-        let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let mut outbox = Outbox::new(16);
-        for number in 0..BATCH as u8 {
-            let to = Address::from(b.local_addr().expect("address"));
-            outbox.push(&to, LocalAddress::Unknown, |buffer| {
-                buffer[0] = number;
-                Some(1)
-            });
-        }
-        assert!(outbox.is_full());
-        assert_eq!(
-            outbox.send(&a),
-            Sent {
-                sent: BATCH,
-                bytes: BATCH as u64,
-                failed: 0
-            }
-        );
-
-        let mut inbox = Inbox::default();
-        let mut seen = Vec::new();
-        while seen.len() < BATCH {
-            // Loopback delivers within the send call; an empty batch here would
-            // mean that a datagram was lost.
-            let count = inbox.receive(&b).expect("receive");
-            assert!(count > 0);
-            for at in 0..count {
-                let datagram = inbox.datagram(at);
-                assert_eq!(
-                    datagram.from.port(),
-                    a.local_addr().expect("address").port()
-                );
-                seen.push(datagram.bytes[0]);
-            }
-        }
-        assert_eq!(seen, (0..BATCH as u8).collect::<Vec<_>>());
-        assert_eq!(inbox.receive(&b).expect("receive"), 0);
-    }
-
-    #[test]
-    fn a_refused_datagram_does_not_stop_the_others() {
-        let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let good = Address::from(b.local_addr().expect("address"));
-        let port_zero = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut outbox = Outbox::new(16);
-        for to in [good, port_zero, good] {
-            outbox.push(&to, LocalAddress::Unknown, |_| Some(4));
-        }
-        let expected = Sent {
-            sent: 2,
-            bytes: 8,
-            failed: 1,
-        };
-        assert_eq!(outbox.send(&a), expected);
-    }
-}
+mod tests;

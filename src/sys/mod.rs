@@ -15,5 +15,6 @@ pub mod steering;
 pub mod xdp;
 
 mod option;
+mod path_mtu;
 mod prefetch;
 pub use prefetch::{prefetch_read, prefetch_whole};

@@ -137,6 +137,28 @@ impl Network {
         }
     }
 
+    /// A host behind the client's, 10.205.0.2, where the last cable is narrower
+    /// than the first one.
+    pub fn behind_client(&self, mtu: u32) -> Host {
+        let far = Host::new("far");
+        let client = &self.client;
+        client.ip(&format!("link add xr0 mtu {mtu} type veth peer name xf0"));
+        client.ip(&format!("link set xf0 netns {}", far.0));
+        for (host, interface, last) in [(client, "xr0", 1), (&far, "xf0", 2)] {
+            host.ip(&format!("link set {interface} mtu {mtu} up"));
+            host.address(&format!("10.205.0.{last}/24"), interface);
+        }
+        for (host, interface) in [(client, "xr0"), (&far, "xf0")] {
+            let show = format!("link show {interface}");
+            until("the cable", || host.ip(&show).contains("state UP"));
+        }
+        far.ip("route add default via 10.205.0.1");
+        self.server.ip("route add 10.205.0.0/24 via 10.203.0.2");
+        let forward = || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1");
+        client.run(forward).expect("only root may");
+        far
+    }
+
     /// One more address for the server's first interface.
     pub fn server_address(&self, address: &str) {
         self.server.address(address, "xs0");

@@ -4,6 +4,7 @@ use crate::bittorrent::{AddressFamily, Announce};
 use crate::protocol::Dialect;
 use crate::protocol::udp::{self, AnnounceFields, ConnectionIds, ErrorText};
 use crate::shard::Shard;
+use crate::sys::datagram::Outbox;
 use std::net::IpAddr;
 
 /// What the frontend is set to.
@@ -30,6 +31,12 @@ pub struct UdpSettings {
 }
 
 impl UdpSettings {
+    /// For the replies of a socket of this family.
+    pub(super) fn outbox(&self, family: AddressFamily) -> Outbox {
+        let most = self.max_packet_bytes[family.index()];
+        Outbox::new(most, udp::sure_packet_bytes(family))
+    }
+
     #[inline(always)]
     pub(super) fn announce(
         &self,

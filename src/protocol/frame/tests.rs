@@ -122,9 +122,16 @@ proptest! {
             // Of the headers only these are the sender's own choice.
             expected[..12].copy_from_slice(&reply[..12]);
             match to {
-                SocketAddr::V4(_) => for at in [18, 19, 22, 24, 25] {
-                    expected[at] = reply[at];
-                },
+                SocketAddr::V4(_) => {
+                    for at in [18, 19, 20, 21, 22, 24, 25] {
+                        expected[at] = reply[at];
+                    }
+                    let identified = match answer.len() > sure_packet_bytes(AddressFamily::V4) {
+                        false => [0, 0, 0x40, 0],
+                        true => [reply[40], reply[41], 0, 0],
+                    };
+                    prop_assert_eq!(&reply[18..22], identified);
+                }
                 SocketAddr::V6(_) => for at in [15, 16, 17, 21] {
                     expected[at] = reply[at];
                 },

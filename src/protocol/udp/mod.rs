@@ -30,8 +30,8 @@ pub use options::{UrlData, UrlDataParts};
 pub use reply::{
     ANNOUNCE_HEADER_BYTES, BufferTooSmall, CONNECT_REPLY_BYTES, ERROR_HEADER_BYTES,
     MAX_PACKET_BYTES_V4, MAX_PACKET_BYTES_V6, SCRAPE_ENTRY_BYTES, SCRAPE_HEADER_BYTES,
-    max_peers_for, write_announce_header, write_bad_connection_id, write_connect, write_error,
-    write_scrape,
+    max_peers_for, sure_packet_bytes, write_announce_header, write_bad_connection_id,
+    write_connect, write_error, write_scrape,
 };
 pub use request::{
     AnnounceAction, AnnounceFields, DropReason, ErrorText, MAX_SCRAPE_HASHES, PROTOCOL_ID,

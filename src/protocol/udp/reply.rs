@@ -16,6 +16,18 @@ pub const MAX_PACKET_BYTES_V4: usize = 1452;
 /// for the IPv6 header and 8 for UDP.
 pub const MAX_PACKET_BYTES_V6: usize = 1232;
 
+/// The largest datagram that every path carries in one piece, in bytes without
+/// headers. Over IPv4 that is what every host must take (576, RFC 791) less 28
+/// for the headers: a router could be narrower, but none is. Over IPv6 it is
+/// [`MAX_PACKET_BYTES_V6`].
+#[must_use]
+pub const fn sure_packet_bytes(family: AddressFamily) -> usize {
+    match family {
+        AddressFamily::V4 => 548,
+        AddressFamily::V6 => MAX_PACKET_BYTES_V6,
+    }
+}
+
 /// Bytes of a connect reply.
 pub const CONNECT_REPLY_BYTES: usize = 16;
 /// Bytes of an announce reply before its peers.
