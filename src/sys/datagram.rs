@@ -127,6 +127,9 @@ struct ReceiveBuffer([u8; RECEIVE_BYTES + STAGGER]);
 /// sixty-four sets of a first-level cache.
 const STAGGER: usize = 64;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 fn empty_headers() -> Box<[libc::mmsghdr]> {
     // SAFETY: all-zero bytes are a valid `mmsghdr`: null pointers and lengths 0.
     (0..BATCH).map(|_| unsafe { zeroed() }).collect()
@@ -335,6 +338,10 @@ pub struct Outbox {
     vectors: Box<[libc::iovec]>,
     buffers: Box<[u8]>,
     buffer_bytes: usize,
+    /// Where the next datagram goes: they lie side by side, so that replies,
+    /// short as most are, touch few pages and cache lines.
+    position: usize,
+    starts: Box<[usize]>,
     lengths: Box<[usize]>,
     addresses: Box<[Address]>,
     controls: Box<[Control]>,
@@ -357,8 +364,10 @@ impl Outbox {
         Self {
             headers: empty_headers(),
             vectors: empty_vectors(),
-            buffers: vec![0; BATCH * buffer_bytes].into_boxed_slice(),
+            buffers: vec![0; BATCH * buffer_bytes.next_multiple_of(LINE)].into_boxed_slice(),
             buffer_bytes,
+            position: 0,
+            starts: vec![0; BATCH].into_boxed_slice(),
             lengths: vec![0; BATCH].into_boxed_slice(),
             addresses: vec![Address::default(); BATCH].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_BYTES]); BATCH].into_boxed_slice(),
@@ -401,11 +410,13 @@ impl Outbox {
     ) {
         let at = self.filled;
         assert!(at < BATCH);
-        let start = at * self.buffer_bytes;
+        let start = self.position;
         let Some(length) = write(&mut self.buffers[start..start + self.buffer_bytes]) else {
             return;
         };
         assert!(length <= self.buffer_bytes);
+        self.position = start + length.next_multiple_of(LINE);
+        self.starts[at] = start;
         self.lengths[at] = length;
         self.addresses[at] = *to;
         self.control_lengths[at] = write_packet_info(&mut self.controls[at].0, from);
@@ -420,9 +431,8 @@ impl Outbox {
         let mut result = Sent::default();
         self.suit_paths(&socket);
         for at in 0..self.filled {
-            let start = at * self.buffer_bytes;
             self.vectors[at] = libc::iovec {
-                iov_base: self.buffers[start..].as_mut_ptr().cast(),
+                iov_base: self.buffers[self.starts[at]..].as_mut_ptr().cast(),
                 iov_len: self.lengths[at],
             };
             let header = &mut self.headers[at].msg_hdr;
@@ -464,6 +474,7 @@ impl Outbox {
         }
         result.failed = self.filled - result.sent;
         self.filled = 0;
+        self.position = 0;
         result
     }
 

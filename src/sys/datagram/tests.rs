@@ -83,6 +83,39 @@ fn a_socket_is_told_how_wide_its_datagrams_are() {
     }
 }
 
+/// Datagrams that lie side by side keep apart, whatever their lengths.
+#[test]
+fn each_datagram_is_sent_as_it_was_written() {
+    let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let to = Address::from(b.local_addr().expect("address"));
+    let mut outbox = Outbox::new(200, 200);
+    for round in 0..2 {
+        let lengths = (0..BATCH).map(|at| (at * 67 + round) % 201);
+        let expected: Vec<_> = (0u8..)
+            .zip(lengths)
+            .map(|(number, length)| vec![number; length])
+            .collect();
+        for bytes in &expected {
+            // What is not sent after all leaves no trace.
+            outbox.push(&to, LocalAddress::Unknown, |buffer| {
+                buffer.fill(0xff);
+                None
+            });
+            outbox.push(&to, LocalAddress::Unknown, |buffer| {
+                assert_eq!(buffer.len(), 200);
+                buffer.fill(bytes.first().copied().unwrap_or(0));
+                Some(bytes.len())
+            });
+        }
+        assert_eq!(outbox.send(&a).sent, BATCH);
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.receive(&b).expect("receive"), BATCH);
+        let received: Vec<_> = (0..BATCH).map(|at| inbox.datagram(at).bytes).collect();
+        assert_eq!(received, expected, "round {round}");
+    }
+}
+
 #[test]
 fn a_refused_datagram_does_not_stop_the_others() {
     let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
