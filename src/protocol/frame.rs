@@ -272,9 +272,9 @@ impl ReplyHeaders {
                 let udp_sum = udp_checksum(pseudo, &head[34..42], payload);
                 head[40..42].copy_from_slice(&udp_sum.to_be_bytes());
                 if payload_bytes > sure_packet_bytes(AddressFamily::V4) {
-                    // Fragments need an identification. With this one those of
-                    // two replies whose numbers meet cannot be taken for each
-                    // other: their checksum would be the same as well.
+                    // Fragments need an identification that two replies on
+                    // their way to one client hardly share. The checksum is as
+                    // good as drawn by lot: the client's transaction id is in it.
                     head[18..20].copy_from_slice(&udp_sum.to_be_bytes());
                     head[20..22].copy_from_slice(&[0, 0]);
                 }
