@@ -41,7 +41,7 @@ impl Address {
     #[inline]
     pub fn ip(&self) -> IpAddr {
         let b = &self.bytes;
-        if self.family() == libc::AF_INET6 as u16 {
+        if self.is_ipv6() {
             let mut octets = [0u8; 16];
             octets.copy_from_slice(&b[8..24]);
             IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()
@@ -57,12 +57,12 @@ impl Address {
         u16::from_be_bytes([self.bytes[2], self.bytes[3]])
     }
 
-    const fn family(&self) -> u16 {
-        u16::from_ne_bytes([self.bytes[0], self.bytes[1]])
+    const fn is_ipv6(&self) -> bool {
+        u16::from_ne_bytes([self.bytes[0], self.bytes[1]]) == libc::AF_INET6 as u16
     }
 
     const fn length(&self) -> u32 {
-        if self.family() == libc::AF_INET6 as u16 {
+        if self.is_ipv6() {
             SOCKADDR_IN6_BYTES
         } else {
             SOCKADDR_IN_BYTES
@@ -125,10 +125,15 @@ struct ReceiveBuffer([u8; RECEIVE_BYTES + STAGGER]);
 /// Keeps the beginnings of buffers out of each other's cache sets: at a stride
 /// that is a power of two, those of a whole batch would share two of the
 /// sixty-four sets of a first-level cache.
-const STAGGER: usize = 64;
+const STAGGER: usize = LINE;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
+
+/// The bytes of the whole cache lines that so many take.
+const fn lines(bytes: usize) -> usize {
+    bytes.next_multiple_of(LINE)
+}
 
 fn empty_headers() -> Box<[libc::mmsghdr]> {
     // SAFETY: all-zero bytes are a valid `mmsghdr`: null pointers and lengths 0.
@@ -341,7 +346,6 @@ pub struct Outbox {
     /// Where the next datagram goes: they lie side by side, so that replies,
     /// short as most are, touch few pages and cache lines.
     position: usize,
-    starts: Box<[usize]>,
     lengths: Box<[usize]>,
     addresses: Box<[Address]>,
     controls: Box<[Control]>,
@@ -364,10 +368,9 @@ impl Outbox {
         Self {
             headers: empty_headers(),
             vectors: empty_vectors(),
-            buffers: vec![0; BATCH * buffer_bytes.next_multiple_of(LINE)].into_boxed_slice(),
+            buffers: vec![0; BATCH * lines(buffer_bytes)].into_boxed_slice(),
             buffer_bytes,
             position: 0,
-            starts: vec![0; BATCH].into_boxed_slice(),
             lengths: vec![0; BATCH].into_boxed_slice(),
             addresses: vec![Address::default(); BATCH].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_BYTES]); BATCH].into_boxed_slice(),
@@ -415,8 +418,7 @@ impl Outbox {
             return;
         };
         assert!(length <= self.buffer_bytes);
-        self.position = start + length.next_multiple_of(LINE);
-        self.starts[at] = start;
+        self.position = start + lines(length);
         self.lengths[at] = length;
         self.addresses[at] = *to;
         self.control_lengths[at] = write_packet_info(&mut self.controls[at].0, from);
@@ -430,11 +432,14 @@ impl Outbox {
     pub fn send(&mut self, socket: impl AsFd) -> Sent {
         let mut result = Sent::default();
         self.suit_paths(&socket);
+        let mut start = 0;
         for at in 0..self.filled {
+            let length = self.lengths[at];
             self.vectors[at] = libc::iovec {
-                iov_base: self.buffers[self.starts[at]..].as_mut_ptr().cast(),
-                iov_len: self.lengths[at],
+                iov_base: self.buffers[start..].as_mut_ptr().cast(),
+                iov_len: length,
             };
+            start += lines(length);
             let header = &mut self.headers[at].msg_hdr;
             header.msg_name = ptr::from_mut(&mut self.addresses[at]).cast();
             header.msg_namelen = self.addresses[at].length();
@@ -486,8 +491,7 @@ impl Outbox {
             true => Width::Wide,
         };
         if self.filled > 0 && self.width != Some(width) {
-            let is_ipv6 = i32::from(self.addresses[0].family()) == libc::AF_INET6;
-            path_mtu::suit(socket, is_ipv6, width);
+            path_mtu::suit(socket, self.addresses[0].is_ipv6(), width);
             self.width = Some(width);
         }
     }

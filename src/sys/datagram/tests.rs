@@ -4,6 +4,13 @@ use super::super::option;
 use super::*;
 use std::net::UdpSocket;
 
+/// One that sends, one that receives, and where that is.
+fn sockets() -> (UdpSocket, UdpSocket, Address) {
+    let [a, b] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("bind"));
+    let to = Address::from(b.local_addr().expect("address"));
+    (a, b, to)
+}
+
 #[test]
 fn addresses_keep_family_port_and_ip() {
     for text in ["192.0.2.7:6969", "[2001:db8::7]:51413"] {
@@ -17,11 +24,9 @@ fn addresses_keep_family_port_and_ip() {
 
 #[test]
 fn a_batch_goes_there_and_back() {
-    let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let (a, b, to) = sockets();
     let mut outbox = Outbox::new(16, 16);
     for number in 0..BATCH as u8 {
-        let to = Address::from(b.local_addr().expect("address"));
         outbox.push(&to, LocalAddress::Unknown, |buffer| {
             buffer[0] = number;
             Some(1)
@@ -86,9 +91,7 @@ fn a_socket_is_told_how_wide_its_datagrams_are() {
 /// Datagrams that lie side by side keep apart, whatever their lengths.
 #[test]
 fn each_datagram_is_sent_as_it_was_written() {
-    let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let to = Address::from(b.local_addr().expect("address"));
+    let (a, b, to) = sockets();
     let mut outbox = Outbox::new(200, 200);
     for round in 0..2 {
         let lengths = (0..BATCH).map(|at| (at * 67 + round) % 201);
@@ -118,9 +121,7 @@ fn each_datagram_is_sent_as_it_was_written() {
 
 #[test]
 fn a_refused_datagram_does_not_stop_the_others() {
-    let a = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let b = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let good = Address::from(b.local_addr().expect("address"));
+    let (a, _b, good) = sockets();
     let port_zero = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
     let mut outbox = Outbox::new(16, 16);
     for to in [good, port_zero, good] {
