@@ -123,18 +123,15 @@ impl Network {
             self.client.0,
             end(1),
         ));
-        for ((host, last), side) in [(server, "xs"), (client, "xc")] {
-            let interface = format!("{side}{number}");
-            // Nothing is said on the cable but what a test says.
-            host.ip(&format!("link set {interface} addrgenmode none"));
-            host.ip(&format!("link set {interface} up"));
-            host.address(&format!("10.{v4}.0.{last}/24"), &interface);
-            host.address(&format!("fd00:{v6:x}::{last}/64"), &interface);
-        }
-        for ((host, _), side) in [(server, "xs"), (client, "xc")] {
-            let show = format!("link show {side}{number}");
-            until("the cable", || host.ip(&show).contains("state UP"));
-        }
+        plug(
+            [(server, "xs"), (client, "xc")].map(|((host, last), side)| {
+                let addresses = [
+                    format!("10.{v4}.0.{last}/24"),
+                    format!("fd00:{v6:x}::{last}/64"),
+                ];
+                (host, format!("{side}{number}"), addresses.to_vec())
+            }),
+        );
     }
 
     /// A host behind the client's, 10.205.0.2, where the last cable is narrower
@@ -142,15 +139,16 @@ impl Network {
     pub fn behind_client(&self, mtu: u32) -> Host {
         let far = Host::new("far");
         let client = &self.client;
-        client.ip(&format!("link add xr0 mtu {mtu} type veth peer name xf0"));
-        client.ip(&format!("link set xf0 netns {}", far.0));
-        for (host, interface, last) in [(client, "xr0", 1), (&far, "xf0", 2)] {
-            host.ip(&format!("link set {interface} mtu {mtu} up"));
-            host.address(&format!("10.205.0.{last}/24"), interface);
-        }
+        let peer = format!("peer name xf0 netns {}", far.0);
+        client.ip(&format!("link add xr0 type veth {peer}"));
+        plug(
+            [(client, "xr0", 1), (&far, "xf0", 2)].map(|(host, interface, last)| {
+                let address = format!("10.205.0.{last}/24");
+                (host, interface.to_owned(), vec![address])
+            }),
+        );
         for (host, interface) in [(client, "xr0"), (&far, "xf0")] {
-            let show = format!("link show {interface}");
-            until("the cable", || host.ip(&show).contains("state UP"));
+            host.ip(&format!("link set {interface} mtu {mtu}"));
         }
         far.ip("route add default via 10.205.0.1");
         self.server.ip("route add 10.205.0.0/24 via 10.203.0.2");
@@ -162,6 +160,22 @@ impl Network {
     /// One more address for the server's first interface.
     pub fn server_address(&self, address: &str) {
         self.server.address(address, "xs0");
+    }
+}
+
+/// Takes both ends of a cable into use: host, interface and addresses of each.
+fn plug(ends: [(&Host, String, Vec<String>); 2]) {
+    for (host, interface, addresses) in &ends {
+        // Nothing is said on the cable but what a test says.
+        host.ip(&format!("link set {interface} addrgenmode none"));
+        host.ip(&format!("link set {interface} up"));
+        for address in addresses {
+            host.address(address, interface);
+        }
+    }
+    for (host, interface, _) in &ends {
+        let show = format!("link show {interface}");
+        until("the cable", || host.ip(&show).contains("state UP"));
     }
 }
 
