@@ -187,7 +187,7 @@ impl<'a> Bench<'a> {
         let (swarms, peers) = (1_000_000, 5_000_000);
         let common = Setup {
             real_time,
-            ..self.setup(1_000_000)
+            ..self.setup(swarms)
         };
         for round in 0..self.args.expiry_runs.max(1) {
             for (name, lifetime) in [
