@@ -109,10 +109,10 @@ fn nobody_there_fails_both_and_says_so() {
         .expect("an address")
         .as_socket()
         .expect("IP");
-    let udp = {
-        let socket = UdpSocket::bind((V4, 0)).expect("bind");
-        socket.local_addr().expect("an address")
-    };
+    // Likewise: it belongs to a peer that sends nothing.
+    let socket = UdpSocket::bind((V4, 0)).expect("bind");
+    socket.connect((V4, 9)).expect("connect");
+    let udp = socket.local_addr().expect("an address");
     let (code, said) = check(&format!("http://{http}"), &format!("udp://{udp}"), "20s");
     assert_eq!(code, Some(1));
     assert_eq!(said.len(), 2, "{said:?}");

@@ -4,7 +4,7 @@
 mod tiny_tracker;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use karuta_load_tester::pace::Timeline;
 use karuta_load_tester::run::{RunError, run};
 use karuta_load_tester::skew::Skew;
 use karuta_load_tester::workload::{FillShape, Traffic};
+use socket2::{Domain, Socket, Type};
 use tiny_tracker::{Fault, Tracker, V4, V6, checked, config, http_config};
 
 #[test]
@@ -291,19 +292,20 @@ fn only_accepted_peers_keep_a_fill_going() {
 
 #[test]
 fn where_nothing_listens_the_error_says_so() {
-    let udp = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // Both ports are held, so that nobody else takes them: the socket belongs to
+    // a peer that sends nothing, and the other does not listen.
+    let held = UdpSocket::bind("127.0.0.1:0").unwrap();
+    held.connect("127.0.0.1:9").unwrap();
+    let udp = held.local_addr().unwrap();
     let error = run(&config(udp, Pace::Window(1)), false).unwrap_err();
     assert!(
         matches!(error, RunError::Connect(_)) && error.to_string().contains("nothing listens"),
         "{error}"
     );
-    let tcp = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    held.bind(&any.into()).unwrap();
+    let tcp = held.local_addr().unwrap().as_socket().unwrap();
     let error = run(&http_config(tcp, true), false).unwrap_err();
     assert!(
         matches!(error, RunError::Connect(_)) && error.to_string().contains("nothing listens"),

@@ -111,7 +111,7 @@ impl Tracker {
                 )
             });
             let mut tracker = Self { process, address };
-            while TcpStream::connect(address).is_err() {
+            while !tracker.answers_for_its_list() {
                 assert!(Instant::now() < deadline, "{name}: does not start");
                 if let Ok(Some(status)) = tracker.process.try_wait() {
                     eprintln!("{name}: {status}; again with another port");
@@ -119,27 +119,21 @@ impl Tracker {
                 }
                 std::thread::yield_now();
             }
-            tracker.wait_for_list(deadline);
             return tracker;
         }
     }
 
     /// opentracker reads its list after it has begun to answer. The peer that
     /// finds out stays in the last torrent of the list.
-    fn wait_for_list(&self, deadline: Instant) {
+    fn answers_for_its_list(&self) -> bool {
         let hash = percent(&hash(LISTED - 1));
         let target = format!("/announce?info_hash={hash}&port=1&left=1");
         let request = format!("GET {target} HTTP/1.1\r\n\r\n");
-        loop {
-            let answer = self.http(1, request.as_bytes());
-            if answer.windows(8).any(|found| found == b"interval") {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{}: refuses its list",
-                self.address
-            );
+        match self.connection(1) {
+            Ok(stream) => converse(stream, request.as_bytes())
+                .windows(8)
+                .any(|found| found == b"interval"),
+            Err(_) => false,
         }
     }
 
@@ -160,27 +154,17 @@ impl Tracker {
     }
 
     fn http(&self, client: u8, request: &[u8]) -> Vec<u8> {
+        converse(self.connection(client).expect("connected"), request)
+    }
+
+    fn connection(&self, client: u8) -> std::io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None);
         let socket = socket.expect("a socket");
         socket
             .bind(&self.client(client).into())
             .expect("an address");
-        socket.connect(&self.address.into()).expect("connected");
-        let mut stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let _ = stream.write_all(request);
-        let mut answer = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match stream.read(&mut buffer) {
-                Ok(0) => return answer,
-                Ok(count) => answer.extend(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Closed before everything was read.
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return answer,
-                Err(error) => panic!("{}: {error}", request.escape_ascii()),
-            }
-        }
+        socket.connect(&self.address.into())?;
+        Ok(socket.into())
     }
 
     /// Sends a datagram with the connection id put in where it is all ones.
@@ -235,11 +219,35 @@ fn connect(transaction_id: u32) -> Vec<u8> {
     packet
 }
 
-/// An address whose port is free for both TCP and UDP.
+/// Sends the request and reads to the end of the connection.
+fn converse(mut stream: TcpStream, request: &[u8]) -> Vec<u8> {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return answer,
+            Ok(count) => answer.extend(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Closed before everything was read.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return answer,
+            Err(error) => panic!("{}: {error}", request.escape_ascii()),
+        }
+    }
+}
+
+/// An address whose port is free for both TCP and UDP. It is not listened on
+/// to find it: a process that another test starts at this moment holds a copy
+/// of the socket until it runs its own program, and would seem to be the
+/// tracker.
 fn free(ip: IpAddr) -> SocketAddr {
     loop {
-        let tcp = std::net::TcpListener::bind((ip, 0)).expect("a port");
+        let any = SocketAddr::new(ip, 0);
+        let tcp = Socket::new(Domain::for_address(any), Type::STREAM, None).expect("a socket");
+        tcp.bind(&any.into()).expect("a port");
         let address = tcp.local_addr().expect("an address");
+        let address = address.as_socket().expect("of IP");
         if UdpSocket::bind(address).is_ok() {
             return address;
         }
