@@ -13,6 +13,9 @@ use crate::bittorrent::PeerId;
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+/// Bytes of the pages that chunks of peers share, about.
+pub(super) const PAGE_BYTES: usize = 16 * 1024;
+
 /// A peer as the swarm store keeps it. Implemented by the four types of this
 /// module; what follows the address is the store's own business.
 pub trait StoredPeer: Copy + Default + PartialEq + Eq + Debug + 'static {
@@ -21,6 +24,12 @@ pub trait StoredPeer: Copy + Default + PartialEq + Eq + Debug + 'static {
     /// The peers that fit inside a table slot; at least 16 bytes.
     #[doc(hidden)]
     type Body: Copy + Default + AsRef<[Self]> + AsMut<[Self]>;
+    /// As many as fit in [`PAGE_BYTES`].
+    #[doc(hidden)]
+    type Page: Copy + AsRef<[Self]> + AsMut<[Self]>;
+    /// A page of "none".
+    #[doc(hidden)]
+    const EMPTY_PAGE: Self::Page;
 
     /// A peer at an address. `port` is 1 to 65535.
     #[must_use]
@@ -98,6 +107,9 @@ macro_rules! stored_peer {
         impl StoredPeer for $name {
             type Ip = $ip;
             type Body = [Self; $inline];
+            type Page = [Self; PAGE_BYTES / $bytes];
+
+            const EMPTY_PAGE: Self::Page = [Self([0; $bytes]); PAGE_BYTES / $bytes];
 
             #[inline]
             fn new(ip: $ip, port: u16) -> Self {

@@ -4,11 +4,12 @@
 //! peer in it and handing out its peers is one short run over memory; and a
 //! general allocator's 16 bytes of overhead and rounding per piece would cost
 //! more than the peers of most swarms. Chunks of one size (class) share pages
-//! of about 16 kB; growth adds a page and copies nothing. A new chunk goes to
-//! the lowest page with room, so that after a shrink the high pages drain and
-//! are given back.
+//! of 16 kB, which lie in huge pages; growth adds a page and copies nothing. A
+//! new chunk goes to the lowest page with room, so that after a shrink the high
+//! pages drain and are given back.
 
-use super::peer::StoredPeer;
+use super::peer::{PAGE_BYTES, StoredPeer};
+use crate::sys::huge::{HugeBox, Regions};
 
 /// Sizes of chunks in peers. Small ones are exact: most swarms are small.
 const CLASSES: [usize; 24] = [
@@ -16,10 +17,11 @@ const CLASSES: [usize; 24] = [
 ];
 /// The most peers that a chunk holds; larger swarms need an index.
 pub(super) const MAX_CHUNK_PEERS: usize = CLASSES[CLASSES.len() - 1];
-/// Bytes of a page, about.
-const PAGE_BYTES: usize = 16 * 1024;
-/// Words of the map of used chunks: pages have at most 512 chunks.
-const MAP_WORDS: usize = 8;
+/// Bits of a handle that tell the chunk within its page: pages have at most
+/// 1024 chunks. The others tell the page: a class has at most 64 GB.
+const CHUNK_BITS: u32 = 10;
+/// Words of the map of used chunks.
+const MAP_WORDS: usize = 1 << CHUNK_BITS >> 6;
 
 /// The class whose chunks hold at least `peers` (1 to [`MAX_CHUNK_PEERS`]).
 #[inline]
@@ -34,25 +36,27 @@ pub(super) fn class_size(class: u16) -> usize {
 }
 
 /// All chunks of one store.
-pub(super) struct Pools<P> {
+pub(super) struct Pools<P: StoredPeer> {
     pools: [Pool<P>; CLASSES.len()],
+    regions: Regions<P::Page>,
 }
 
 impl<P: StoredPeer> Pools<P> {
     pub(super) fn new() -> Self {
         Self {
             pools: CLASSES.map(Pool::new),
+            regions: Regions::default(),
         }
     }
 
     /// Takes a chunk of a class; all its peers are "none" or leftovers.
     pub(super) fn take(&mut self, class: u16) -> u32 {
-        self.pools[usize::from(class)].take()
+        self.pools[usize::from(class)].take(&mut self.regions)
     }
 
     /// Gives a chunk back.
     pub(super) fn give(&mut self, class: u16, handle: u32) {
-        self.pools[usize::from(class)].give(handle);
+        self.pools[usize::from(class)].give(handle, &mut self.regions);
     }
 
     /// The whole chunk.
@@ -73,13 +77,25 @@ impl<P: StoredPeer> Pools<P> {
     }
 }
 
+impl<P: StoredPeer> Drop for Pools<P> {
+    fn drop(&mut self) {
+        let pages = self.pools.iter_mut().flat_map(|pool| pool.pages.drain(..));
+        for page in pages.flatten() {
+            self.regions.give(page);
+        }
+    }
+}
+
 /// The chunks of one class.
-struct Pool<P> {
+struct Pool<P: StoredPeer> {
     /// Peers per chunk.
     size: usize,
-    /// Chunks per page, as a power of two: a handle is page, then chunk.
-    shift: u32,
-    pages: Vec<Page<P>>,
+    /// Chunks per page.
+    chunks: usize,
+    /// Each is there while a chunk of it is used. Apart from what is known of
+    /// them, so that the addresses stay in the cache.
+    pages: Vec<Option<HugeBox<P::Page>>>,
+    uses: Vec<Use>,
     /// One bit per page that has room (or is not there and can be made).
     roomy: Vec<u64>,
     /// No word of `roomy` before this one has a bit.
@@ -88,61 +104,54 @@ struct Pool<P> {
     live: usize,
 }
 
-struct Page<P> {
-    /// Grows up to the page's size as chunks are first used, within a capacity
-    /// that is reserved at once; without capacity when no chunk is used.
-    peers: Vec<P>,
-    used: [u64; MAP_WORDS],
+/// Which chunks of a page are used, and how many.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    map: [u64; MAP_WORDS],
     count: u32,
 }
 
 impl<P: StoredPeer> Pool<P> {
     fn new(size: usize) -> Self {
-        let chunks = (PAGE_BYTES / (size * size_of::<P>())).clamp(4, MAP_WORDS * 64);
         Self {
             size,
-            shift: chunks.ilog2(),
+            chunks: (PAGE_BYTES / size_of::<P>() / size).min(1 << CHUNK_BITS),
             pages: Vec::new(),
+            uses: Vec::new(),
             roomy: Vec::new(),
             first_roomy: 0,
             live: 0,
         }
     }
 
-    fn take(&mut self) -> u32 {
+    fn take(&mut self, regions: &mut Regions<P::Page>) -> u32 {
         let page_at = self.roomy_page();
-        let (size, chunks) = (self.size, 1usize << self.shift);
         let page = &mut self.pages[page_at];
-        if page.peers.capacity() == 0 {
-            page.peers.reserve_exact(size * chunks);
+        if page.is_none() {
+            *page = Some(regions.put(P::EMPTY_PAGE));
             self.live += 1;
         }
-        let word = page
-            .used
-            .iter()
-            .position(|word| *word != u64::MAX)
-            .unwrap_or(0);
-        let bit = (!page.used[word]).trailing_zeros();
-        page.used[word] |= 1 << bit;
-        page.count += 1;
-        let chunk = word * 64 + bit as usize;
-        let end = (chunk + 1) * size;
-        if page.peers.len() < end {
-            page.peers.resize(end, P::default());
-        }
-        if page.count as usize == chunks {
+        let uses = &mut self.uses[page_at];
+        let free = uses.map.iter().position(|word| *word != u64::MAX);
+        let word = free.unwrap_or(0);
+        let bit = (!uses.map[word]).trailing_zeros();
+        uses.map[word] |= 1 << bit;
+        uses.count += 1;
+        if uses.count as usize == self.chunks {
             self.roomy[page_at / 64] &= !(1 << (page_at % 64));
         }
-        (page_at << self.shift | chunk) as u32
+        (page_at << CHUNK_BITS) as u32 | (word as u32 * 64 + bit)
     }
 
-    fn give(&mut self, handle: u32) {
-        let (page_at, chunk) = self.split(handle);
-        let page = &mut self.pages[page_at];
-        page.used[chunk / 64] &= !(1 << (chunk % 64));
-        page.count -= 1;
-        if page.count == 0 {
-            page.peers = Vec::new();
+    fn give(&mut self, handle: u32, regions: &mut Regions<P::Page>) {
+        let (page_at, chunk) = split(handle);
+        let uses = &mut self.uses[page_at];
+        uses.map[chunk / 64] &= !(1 << (chunk % 64));
+        uses.count -= 1;
+        if uses.count == 0
+            && let Some(page) = self.pages[page_at].take()
+        {
+            regions.give(page);
             self.live -= 1;
         }
         self.roomy[page_at / 64] |= 1 << (page_at % 64);
@@ -158,11 +167,8 @@ impl<P: StoredPeer> Pool<P> {
             self.first_roomy += 1;
         }
         let at = self.pages.len();
-        self.pages.push(Page {
-            peers: Vec::new(),
-            used: [0; MAP_WORDS],
-            count: 0,
-        });
+        self.pages.push(None);
+        self.uses.push(Use::default());
         if at.is_multiple_of(64) {
             self.roomy.push(0);
         }
@@ -172,28 +178,36 @@ impl<P: StoredPeer> Pool<P> {
     }
 
     #[inline]
-    fn split(&self, handle: u32) -> (usize, usize) {
-        let handle = handle as usize;
-        (handle >> self.shift, handle & ((1 << self.shift) - 1))
-    }
-
-    #[inline]
     fn chunk(&self, handle: u32) -> &[P] {
-        let (page, chunk) = self.split(handle);
-        &self.pages[page].peers[chunk * self.size..][..self.size]
+        let (page, chunk) = split(handle);
+        match &self.pages[page] {
+            Some(page) => &page.as_ref()[chunk * self.size..][..self.size],
+            None => &[],
+        }
     }
 
     #[inline]
     fn chunk_mut(&mut self, handle: u32) -> &mut [P] {
-        let (page, chunk) = self.split(handle);
-        &mut self.pages[page].peers[chunk * self.size..][..self.size]
+        let (page, chunk) = split(handle);
+        match &mut self.pages[page] {
+            Some(page) => &mut page.as_mut()[chunk * self.size..][..self.size],
+            None => &mut [],
+        }
     }
 
     fn bytes(&self) -> usize {
-        self.live * (self.size << self.shift) * size_of::<P>()
-            + self.pages.capacity() * size_of::<Page<P>>()
+        self.live * size_of::<P::Page>()
+            + self.pages.capacity() * size_of::<Option<HugeBox<P::Page>>>()
+            + self.uses.capacity() * size_of::<Use>()
             + self.roomy.capacity() * 8
     }
+}
+
+/// The page of a handle, and the chunk within it.
+#[inline]
+fn split(handle: u32) -> (usize, usize) {
+    let chunk = handle & ((1 << CHUNK_BITS) - 1);
+    ((handle >> CHUNK_BITS) as usize, chunk as usize)
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ pub(super) enum Open<'a, P: StoredPeer> {
 }
 
 /// Chunks and big swarms of one store.
-pub(super) struct Shelves<P> {
+pub(super) struct Shelves<P: StoredPeer> {
     pub(super) pools: Pools<P>,
     pub(super) bigs: Vec<Option<Box<Big<P>>>>,
     free_bigs: Vec<u32>,

@@ -8,16 +8,17 @@ use super::select::Own;
 use super::slot::{Kind, Open, Shelves, Slot};
 use super::stamp::{Clock, PAUSED, SEEDER};
 use super::sweep::SweepCursor;
-use super::table::{Lookup, Spot, Table};
+use super::table::{Block, Lookup, Spot, Table};
 use super::{
     AnnounceOutcome, Capacity, Change, NotStored, PeerSink, Stored, SwarmAnnounce, SwarmSettings,
     Totals,
 };
 use crate::bittorrent::{AnnounceCounts, Event, InfoHash, ScrapeCounts};
+use crate::sys::huge::Regions;
 
 /// Blocks of 128 slots (about 5 kB), segments of up to 16 blocks: a growth
 /// moves at most 2048 slots, some tens of microseconds.
-pub(super) type SlotTable<P> = Table<Slot<P>, 16, 16>;
+pub(super) type SlotTable<P> = Table<Slot<P>, 16, 16, Regions<Block<Slot<P>, 16>>>;
 
 /// The swarms of one shard and one address family. See the module.
 pub struct SwarmStore<P: StoredPeer> {

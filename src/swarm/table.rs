@@ -24,14 +24,15 @@
 //! store it. What the table leaves to others: what entries mean.
 
 mod lookup;
+mod memory;
+mod segment;
 
 pub use lookup::Lookup;
+pub(super) use segment::Block;
 
-/// Entries compared at a time: the bytes of a `u64`.
-const LANES: usize = 8;
-/// Control bytes of a group without entries.
-const ALL_EMPTY: u64 = 0x8080_8080_8080_8080;
-const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+use memory::{Heap, Memory};
+use segment::{ALL_EMPTY, LANES, Segment, lanes};
+
 /// Segments never split beyond this many hash bits, but just grow then: with
 /// more than a thousand million entries, or a broken hash.
 const MAX_DEPTH: u32 = 20;
@@ -45,11 +46,16 @@ const SPARSE_PERCENT: usize = 60;
 const FRESH_PERCENT: usize = 80;
 
 /// See the module. `E::default()` fills unused places.
-pub(super) struct Table<E, const GROUPS: usize, const BLOCKS: usize> {
+pub(super) struct Table<E, const GROUPS: usize, const BLOCKS: usize, M = Heap>
+where
+    E: Copy + Default,
+    M: Memory<Block<E, GROUPS>>,
+{
     /// Segment of each hash prefix of `depth` bits.
     directory: Vec<u32>,
     depth: u32,
-    segments: Vec<Segment<E, GROUPS, BLOCKS>>,
+    segments: Vec<Segment<E, GROUPS, BLOCKS, M>>,
+    memory: M,
     /// How many segments have each depth.
     depths: [u32; MAX_DEPTH as usize + 1],
     len: usize,
@@ -64,7 +70,11 @@ pub(super) struct Spot {
     lane: usize,
 }
 
-impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUPS, BLOCKS> {
+impl<E, const GROUPS: usize, const BLOCKS: usize, M> Table<E, GROUPS, BLOCKS, M>
+where
+    E: Copy + Default,
+    M: Memory<Block<E, GROUPS>>,
+{
     /// An empty table.
     pub(super) fn new() -> Self {
         let mut depths = [0; MAX_DEPTH as usize + 1];
@@ -73,6 +83,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
             directory: vec![0],
             depth: 0,
             segments: vec![Segment::new(0, 0)],
+            memory: M::default(),
             depths,
             len: 0,
             blocks: 0,
@@ -87,7 +98,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
         self.blocks * size_of::<Block<E, GROUPS>>()
-            + self.segments.capacity() * size_of::<Segment<E, GROUPS, BLOCKS>>()
+            + self.segments.capacity() * size_of::<Segment<E, GROUPS, BLOCKS, M>>()
             + self.directory.capacity() * size_of::<u32>()
     }
 
@@ -135,7 +146,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
             if blocks < BLOCKS || segment.depth >= MAX_DEPTH {
                 // One block, from eight on two: a seventh to a quarter.
                 let more = (1 + blocks / 8).min(BLOCKS.saturating_sub(blocks).max(1));
-                segment.rebuild(blocks + more, &hasher);
+                segment.rebuild(blocks + more, &hasher, &mut self.memory);
                 self.blocks += more;
             } else {
                 self.split(at, &hasher);
@@ -168,7 +179,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         // One block is kept while there is but one segment, so that a tracker
         // with a swarm or two does not allocate at each coming and going.
         if sparse && (after > 0 || segments > 1) {
-            segment.rebuild(after, &hasher);
+            segment.rebuild(after, &hasher, &mut self.memory);
             self.blocks = self.blocks + after - before;
         }
         let mut merged = Some(at);
@@ -209,7 +220,7 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         &self,
         segment: usize,
         group: usize,
-    ) -> impl Iterator<Item = Spot> + use<E, GROUPS, BLOCKS> {
+    ) -> impl Iterator<Item = Spot> + use<E, GROUPS, BLOCKS, M> {
         let here = &self.segments[segment];
         let used = if group < here.groups() {
             !here.group(group).0 & ALL_EMPTY
@@ -268,12 +279,13 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         let (depth, prefix) = (old.depth + 1, old.prefix << 1);
         self.blocks -= old.block_count();
         let entries = old.drain();
+        old.resize(0, &mut self.memory);
         let bit = |entry: &E| (hasher(entry) >> (64 - depth)) & 1 == 1;
         let ones = entries.iter().filter(|entry| bit(entry)).count();
         let mut low = Segment::new(depth, prefix);
         let mut high = Segment::new(depth, prefix | 1);
-        low.resize(Self::blocks_for(entries.len() - ones));
-        high.resize(Self::blocks_for(ones));
+        low.resize(Self::blocks_for(entries.len() - ones), &mut self.memory);
+        high.resize(Self::blocks_for(ones), &mut self.memory);
         self.blocks += low.block_count() + high.block_count();
         for entry in &entries {
             let half = if bit(entry) { &mut high } else { &mut low };
@@ -309,12 +321,14 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
         }
         let (keep, gone) = (at.min(sibling), at.max(sibling));
         let mut merged = Segment::new(depth - 1, prefix >> 1);
-        merged.resize(Self::blocks_for(together));
+        merged.resize(Self::blocks_for(together), &mut self.memory);
         for from in [keep, gone] {
-            self.blocks -= self.segments[from].block_count();
-            for entry in self.segments[from].drain() {
+            let from = &mut self.segments[from];
+            self.blocks -= from.block_count();
+            for entry in from.drain() {
                 merged.place(hasher(&entry), entry);
             }
+            from.resize(0, &mut self.memory);
         }
         self.blocks += merged.block_count();
         self.segments[keep] = merged;
@@ -342,238 +356,16 @@ impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUP
     }
 }
 
-/// Part of the hash space: hashes that begin with the `depth` bits of `prefix`.
-struct Segment<E, const GROUPS: usize, const BLOCKS: usize> {
-    len: usize,
-    depth: u32,
-    prefix: u32,
-    count: u32,
-    /// The first `count` are there. No vector: that would be one more load
-    /// from memory in each lookup.
-    blocks: [Option<Box<Block<E, GROUPS>>>; BLOCKS],
-    /// Blocks beyond, used at [`MAX_DEPTH`] only.
-    more: Vec<Box<Block<E, GROUPS>>>,
-}
-
-/// A run of groups: their control bytes, then their entries.
-struct Block<E, const GROUPS: usize> {
-    control: [u64; GROUPS],
-    entries: [[E; LANES]; GROUPS],
-}
-
-impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Segment<E, GROUPS, BLOCKS> {
-    fn new(depth: u32, prefix: u32) -> Self {
-        let blocks = [const { None }; BLOCKS];
-        Self {
-            len: 0,
-            depth,
-            prefix,
-            count: 0,
-            blocks,
-            more: Vec::new(),
+impl<E, const GROUPS: usize, const BLOCKS: usize, M> Drop for Table<E, GROUPS, BLOCKS, M>
+where
+    E: Copy + Default,
+    M: Memory<Block<E, GROUPS>>,
+{
+    fn drop(&mut self) {
+        for segment in &mut self.segments {
+            segment.resize(0, &mut self.memory);
         }
     }
-
-    #[inline]
-    fn block_count(&self) -> usize {
-        self.count as usize
-    }
-
-    #[inline]
-    fn groups(&self) -> usize {
-        self.block_count() * GROUPS
-    }
-
-    fn capacity(&self) -> usize {
-        self.groups() * LANES
-    }
-
-    /// The group of a hash: the bits below the prefix, scaled to the groups.
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        let fraction = (hash << self.depth) >> 32;
-        ((fraction * self.groups() as u64) >> 32) as usize
-    }
-
-    #[inline]
-    fn group(&self, group: usize) -> (&u64, &[E; LANES]) {
-        let at = group / GROUPS;
-        let block = match self.blocks.get(at) {
-            Some(Some(block)) => block,
-            _ => &self.more[at - BLOCKS],
-        };
-        (
-            &block.control[group % GROUPS],
-            &block.entries[group % GROUPS],
-        )
-    }
-
-    #[inline]
-    fn group_mut(&mut self, group: usize) -> (&mut u64, &mut [E; LANES]) {
-        let at = group / GROUPS;
-        let block = match self.blocks.get_mut(at) {
-            Some(Some(block)) => block,
-            _ => &mut self.more[at - BLOCKS],
-        };
-        (
-            &mut block.control[group % GROUPS],
-            &mut block.entries[group % GROUPS],
-        )
-    }
-
-    #[inline]
-    fn find(&self, hash: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<(usize, usize)> {
-        let groups = self.groups();
-        let mut group = self.home(hash);
-        for _ in 0..groups {
-            let (control, entries) = self.group(group);
-            for lane in lanes(matches(*control, tag(hash))) {
-                if is_it(&entries[lane]) {
-                    return Some((group, lane));
-                }
-            }
-            if control & ALL_EMPTY != 0 {
-                return None;
-            }
-            group = if group + 1 == groups { 0 } else { group + 1 };
-        }
-        None
-    }
-
-    /// Writes an entry into the first group with room. There is room.
-    fn place(&mut self, hash: u64, entry: E) -> (usize, usize) {
-        let groups = self.groups();
-        let mut group = self.home(hash);
-        loop {
-            let (control, entries) = self.group_mut(group);
-            if let Some(lane) = lanes(*control & ALL_EMPTY).next() {
-                *control = with_control(*control, lane, tag(hash));
-                entries[lane] = entry;
-                self.len += 1;
-                return (group, lane);
-            }
-            group = if group + 1 == groups { 0 } else { group + 1 };
-        }
-    }
-
-    /// Empties a place, then pulls back an entry that was displaced over it.
-    fn remove(&mut self, group: usize, lane: usize, hasher: impl Fn(&E) -> u64) {
-        let groups = self.groups();
-        let (mut hole, mut hole_lane) = (group, lane);
-        self.len -= 1;
-        'hole: loop {
-            let control = self.group_mut(hole).0;
-            let was_full = *control & ALL_EMPTY == 0;
-            *control = with_control(*control, hole_lane, 0x80);
-            if !was_full {
-                return;
-            }
-            let mut at = hole;
-            for distance in 1..groups {
-                at = if at + 1 == groups { 0 } else { at + 1 };
-                let (&control, entries) = self.group(at);
-                for lane in lanes(!control & ALL_EMPTY) {
-                    let entry = entries[lane];
-                    let home = self.home(hasher(&entry));
-                    // How far it was displaced, around the end of the segment.
-                    let displaced = if at >= home {
-                        at - home
-                    } else {
-                        at + groups - home
-                    };
-                    if displaced >= distance {
-                        let byte = (control >> (lane * 8)) as u8;
-                        let (control, entries) = self.group_mut(hole);
-                        *control = with_control(*control, hole_lane, byte);
-                        entries[hole_lane] = entry;
-                        (hole, hole_lane) = (at, lane);
-                        continue 'hole;
-                    }
-                }
-                if control & ALL_EMPTY != 0 {
-                    return;
-                }
-            }
-            return;
-        }
-    }
-
-    /// Takes all entries out; the blocks stay, empty.
-    fn drain(&mut self) -> Vec<E> {
-        let mut all = Vec::with_capacity(self.len);
-        for group in 0..self.groups() {
-            let (control, entries) = self.group_mut(group);
-            all.extend(lanes(!*control & ALL_EMPTY).map(|lane| entries[lane]));
-            *control = ALL_EMPTY;
-        }
-        self.len = 0;
-        all
-    }
-
-    /// Moves all entries into `blocks` blocks.
-    fn rebuild(&mut self, blocks: usize, hasher: &impl Fn(&E) -> u64) {
-        let entries = self.drain();
-        self.resize(blocks);
-        for entry in entries {
-            self.place(hasher(&entry), entry);
-        }
-    }
-
-    /// Changes the number of blocks of an empty segment.
-    fn resize(&mut self, blocks: usize) {
-        self.count = blocks as u32;
-        for (at, block) in self.blocks.iter_mut().enumerate() {
-            if at >= blocks {
-                *block = None;
-            } else if block.is_none() {
-                *block = Some(Block::new());
-            }
-        }
-        self.more
-            .resize_with(blocks.saturating_sub(BLOCKS), Block::new);
-        self.more.shrink_to_fit();
-    }
-}
-
-impl<E: Copy + Default, const GROUPS: usize> Block<E, GROUPS> {
-    fn new() -> Box<Self> {
-        Box::new(Self {
-            control: [ALL_EMPTY; GROUPS],
-            entries: [[E::default(); LANES]; GROUPS],
-        })
-    }
-}
-
-/// The control byte of a hash: its lowest seven bits, which no index uses.
-#[inline]
-const fn tag(hash: u64) -> u8 {
-    hash as u8 & 0x7f
-}
-
-/// The high bit of each byte of `control` that equals `tag`, and now and then
-/// of one above such a byte: callers compare the entries. Never of an empty.
-#[inline]
-const fn matches(control: u64, tag: u8) -> u64 {
-    let differences = control ^ (LOW_BITS * tag as u64);
-    differences.wrapping_sub(LOW_BITS) & !differences & ALL_EMPTY
-}
-
-/// The bytes of which the high bit is set.
-#[inline]
-fn lanes(mut high_bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        if high_bits == 0 {
-            return None;
-        }
-        let lane = high_bits.trailing_zeros() as usize / 8;
-        high_bits &= high_bits - 1;
-        Some(lane)
-    })
-}
-
-#[inline]
-const fn with_control(control: u64, lane: usize, byte: u8) -> u64 {
-    control & !(0xff << (lane * 8)) | (byte as u64) << (lane * 8)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod cpu;
 pub mod datagram;
 pub mod fd;
+pub mod huge;
 pub mod privileges;
 pub mod probe;
 pub mod process;
@@ -14,6 +15,7 @@ pub mod socket;
 pub mod steering;
 pub mod xdp;
 
+mod mapping;
 mod option;
 mod path_mtu;
 mod prefetch;

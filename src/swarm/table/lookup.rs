@@ -3,7 +3,9 @@
 //! found, and the next begins there. What a step found is only a hint: the last
 //! one checks it, as the table may have changed since.
 
-use super::{LANES, Spot, Table, lanes, matches, tag};
+use super::memory::Memory;
+use super::segment::{Block, LANES, lanes, matches, tag};
+use super::{Spot, Table};
 use crate::sys::{prefetch_read, prefetch_whole};
 
 /// A look-up by this hash, and where the entry seems to be.
@@ -31,7 +33,11 @@ impl From<u64> for Lookup {
     }
 }
 
-impl<E: Copy + Default, const GROUPS: usize, const BLOCKS: usize> Table<E, GROUPS, BLOCKS> {
+impl<E, const GROUPS: usize, const BLOCKS: usize, M> Table<E, GROUPS, BLOCKS, M>
+where
+    E: Copy + Default,
+    M: Memory<Block<E, GROUPS>>,
+{
     /// First step: asks for the control bytes of the home group, where nearly
     /// all entries are.
     #[inline]

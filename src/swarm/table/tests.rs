@@ -2,10 +2,40 @@
 
 use super::super::random::Random;
 use super::*;
+use crate::sys::huge::{HugeBox, Regions};
 use std::collections::BTreeMap;
 
 /// Sixteen entries a block, at most two blocks a segment: splits early.
-type Small = Table<u64, 2, 2>;
+type Small = Table<u64, 2, 2, Counted>;
+
+/// Counts the blocks that are out.
+#[derive(Default)]
+struct Counted {
+    regions: Regions<Block<u64, 2>>,
+    out: usize,
+}
+
+impl Memory<Block<u64, 2>> for Counted {
+    type Owned = HugeBox<Block<u64, 2>>;
+
+    fn put(&mut self, value: Block<u64, 2>) -> Self::Owned {
+        self.out += 1;
+        self.regions.put(value)
+    }
+
+    fn give(&mut self, owned: Self::Owned) {
+        self.out -= 1;
+        self.regions.give(owned);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.out, 0, "a dropped table gives all back");
+        }
+    }
+}
 
 /// Entries are their own hash's source.
 fn hasher(entry: &u64) -> u64 {
@@ -48,6 +78,7 @@ fn check(table: &Small) {
         blocks += segment.block_count();
     }
     assert_eq!((len, blocks), (table.len, table.blocks));
+    assert_eq!(table.memory.out, blocks);
     let deepest = table.segments.iter().map(|segment| segment.depth).max();
     assert_eq!(
         deepest,
@@ -213,7 +244,7 @@ fn a_walk_survives_growth_and_shrinking() {
 
 #[test]
 fn loads_stay_where_the_module_says() {
-    let mut table = Table::<u64, 16, 16>::new();
+    let mut table = Table::<u64, 16, 16, Heap>::new();
     for key in 0..100_000u64 {
         table.insert(hasher(&key), key, hasher);
         if key > 5_000 && key % 1000 == 0 {
@@ -227,7 +258,7 @@ fn loads_stay_where_the_module_says() {
 /// Equal hashes cannot be split apart: the segment grows instead.
 #[test]
 fn equal_hashes_end_in_one_long_segment() {
-    let mut table = Table::<u64, 1, 2>::new();
+    let mut table = Table::<u64, 1, 2, Heap>::new();
     for key in 0..200u64 {
         table.insert(42, key, |_| 42);
     }

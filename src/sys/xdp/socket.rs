@@ -12,6 +12,7 @@
 //! to be sent are apart, so the two halves of a socket share no frame.
 
 use crate::sys::datagram::BATCH;
+use crate::sys::mapping::Mapping;
 use crate::sys::option::{self, Integers};
 use crate::sys::prefetch_read;
 use crate::sys::socket::send_buffer;
@@ -52,48 +53,6 @@ const SEND_RING_AT: i64 = 0x8000_0000;
 const FILL_RING_AT: i64 = 0x1_0000_0000;
 const COMPLETION_RING_AT: i64 = 0x1_8000_0000;
 
-/// A mapping, unmapped when dropped.
-struct Mapping {
-    address: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: a mapping is memory without a thread of its own; who may touch what
-// of it is held by the types below.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; nothing here reads or writes it.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(bytes: usize, flags: i32, fd: i32, offset: i64) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let address = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags | libc::MAP_POPULATE,
-                fd,
-                offset,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self {
-            address: address.cast(),
-            bytes,
-        })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, with this length, and by nobody else.
-        unsafe { libc::munmap(self.address.cast(), self.bytes) };
-    }
-}
-
 /// One of the four rings: numbers or descriptions of frames.
 struct Ring<T> {
     producer: *const AtomicU32,
@@ -119,10 +78,15 @@ impl<T: Copy> Ring<T> {
         entries: u32,
     ) -> io::Result<Self> {
         let bytes = offsets.desc as usize + entries as usize * size_of::<T>();
-        let mapping = Mapping::new(bytes, libc::MAP_SHARED, socket.as_raw_fd(), at)?;
+        let mapping = Mapping::new(
+            bytes,
+            libc::MAP_SHARED | libc::MAP_POPULATE,
+            socket.as_raw_fd(),
+            at,
+        )?;
         let field = |offset: u64| -> *const AtomicU32 {
             // SAFETY: the kernel says that these lie in the ring's memory.
-            unsafe { mapping.address.add(offset as usize) }
+            unsafe { mapping.start().as_ptr().add(offset as usize) }
                 .cast_const()
                 .cast()
         };
@@ -131,7 +95,7 @@ impl<T: Copy> Ring<T> {
             consumer: field(offsets.consumer),
             flags: field(offsets.flags),
             // SAFETY: as above.
-            entries: unsafe { mapping.address.add(offsets.desc as usize) }.cast(),
+            entries: unsafe { mapping.start().as_ptr().add(offsets.desc as usize) }.cast(),
             mask: entries - 1,
             position: 0,
             _mapping: mapping,
@@ -205,11 +169,11 @@ impl Shared {
     fn at(&self, address: u64, length: usize) -> *mut u8 {
         let start = address as usize;
         assert!(
-            start <= self.frames.bytes && length <= self.frames.bytes - start,
+            start <= self.frames.bytes() && length <= self.frames.bytes() - start,
             "AF_XDP: a frame out of bounds"
         );
         // SAFETY: inside the mapping.
-        unsafe { self.frames.address.add(start) }
+        unsafe { self.frames.start().as_ptr().add(start) }
     }
 }
 
@@ -247,11 +211,11 @@ pub fn open(interface: u32, queue: u32) -> io::Result<(FrameReceiver, FrameSende
     // SAFETY: a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let bytes = (RECEIVE_FRAMES + SEND_FRAMES) as usize * FRAME_BYTES;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
     let frames = Mapping::new(bytes, flags, -1, 0)?;
     // SAFETY: all-zero bytes are a valid registration: plain integers.
     let mut registration: libc::xdp_umem_reg = unsafe { std::mem::zeroed() };
-    registration.addr = frames.address as u64;
+    registration.addr = frames.start().as_ptr() as u64;
     registration.len = bytes as u64;
     registration.chunk_size = FRAME_BYTES as u32;
     option::set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)?;
