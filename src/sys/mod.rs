@@ -1,7 +1,7 @@
 //! The only unsafe code of karuta, behind safe functions: socket options,
-//! batched datagrams, probes of the host, privileges.
+//! batched datagrams, probes of the host, privileges, memory in huge pages.
 //!
-//! Everything here is a thin wrapper of one kernel interface and holds no
+//! Nearly everything here is a thin wrapper of one kernel interface and holds no
 //! policy. Each `unsafe` block states why it is sound.
 
 pub mod cpu;
