@@ -92,6 +92,7 @@ fn the_effective_configuration_reads_back() {
 announce_interval: 1.5h
 metrics_addr: ''
 shards: 3
+realtime_priority: 4
 http:
   addr: [127.0.0.1:0, ':8080']
   read_timeout: 1500ms
@@ -189,7 +190,7 @@ fn unknown_keys_are_placed_and_the_nearest_is_named() {
         (
             "udp: {}\n5: 6\n",
             "f:2:1: unknown key \"5\"; known here: announce_interval, min_announce_interval, \
-             announce_interval_spread, dialect, metrics_addr, shards, client_breakdown, user, group, chroot, http, udp, storage, state_file, state_interval, \
+             announce_interval_spread, dialect, metrics_addr, shards, realtime_priority, client_breakdown, user, group, chroot, http, udp, storage, state_file, state_interval, \
              opentracker_state_file, prehooks, posthooks",
         ),
     ]);

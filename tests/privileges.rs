@@ -246,3 +246,100 @@ fn what_cannot_be_become_is_said() {
     let error = refused("chroot: /", Some(USER));
     assert!(error.contains("only root may"), "{error}");
 }
+
+/// Name, scheduling policy and real-time priority of each thread (fields 41 and
+/// 40 of `/proc/PID/task/TID/stat`).
+fn policies(id: u32) -> Vec<(String, [u32; 2])> {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).expect("threads");
+    let of = |task: std::io::Result<fs::DirEntry>| {
+        // A thread may end meanwhile.
+        let line = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        let (name, rest) = line.rsplit_once(')').expect("a name");
+        let (_, name) = name.split_once('(').expect("a name");
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field = |number: usize| fields[number - 3].parse().expect("a number");
+        Some((name.to_owned(), [field(41), field(40)]))
+    };
+    tasks.filter_map(of).collect()
+}
+
+const SCHED_OTHER: u32 = 0;
+const SCHED_FIFO: u32 = 1;
+
+/// Whether this process has a capability, by its number.
+fn has_capability(number: u32) -> bool {
+    let effective = &status(Path::new("/proc/self"))["CapEff"];
+    u64::from_str_radix(effective, 16).expect("a number") >> number & 1 == 1
+}
+
+const CAP_SYS_NICE: u32 = 23;
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// Whether the limit on real-time priorities lets everybody have this one.
+fn is_open(priority: u32) -> bool {
+    let limits = fs::read_to_string("/proc/self/limits").expect("limits");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max realtime priority"));
+    let hard = line
+        .and_then(|line| line.split_whitespace().nth(4))
+        .expect("a limit");
+    hard.parse().map_or(true, |hard: u32| hard >= priority)
+}
+
+/// Starts a tracker of one shard that wants a real-time priority, and asserts
+/// whether it has it; the other threads never do.
+fn wants_priority(user: &str, expected: bool, change: impl Fn(&mut Command)) {
+    let folder = Folder::new();
+    let config = folder.file(
+        "karuta.yaml",
+        &format!(
+            "{user}shards: 1\nmetrics_addr: 127.0.0.1:0\nrealtime_priority: 7\n\
+             udp: {{addr: '127.0.0.1:0'}}\nhttp: {{addr: '127.0.0.1:0'}}\n"
+        ),
+    );
+    let mut command = program();
+    change(command.arg("--config").arg(config));
+    let mut process = Program::start(&mut command);
+    // An answer shows that the shard has begun.
+    announces_are_answered(&process);
+    let (first, rest): (Vec<_>, Vec<_>) = policies(process.id())
+        .into_iter()
+        .partition(|(_, policy)| *policy == [SCHED_FIFO, 7]);
+    // What glommio starts for a shard has its name, too.
+    let is_usual = |(_, policy): &(String, [u32; 2])| *policy == [SCHED_OTHER, 0];
+    assert!(rest.len() > 1 && rest.iter().all(is_usual), "{rest:?}");
+    process.signal("TERM");
+    let (status, log) = process.end();
+    assert!(status.success(), "{log}");
+    let refused =
+        log.contains("realtime_priority: a shard cannot have 7") && log.contains("ulimit -r");
+    assert_eq!(
+        (first.len(), refused),
+        (usize::from(expected), !expected),
+        "{log}"
+    );
+    assert!(
+        first.iter().all(|(name, _)| name.starts_with("shard-")),
+        "{first:?}"
+    );
+}
+
+#[test]
+fn shards_have_the_priority_that_they_may() {
+    if !is_root() {
+        return;
+    }
+    wants_priority("", has_capability(CAP_SYS_NICE) || is_open(7), |_| ());
+    // Who gives up root has raised the limit before.
+    let user = format!("user: '{USER}'\ngroup: '{GROUP}'\n");
+    wants_priority(
+        &user,
+        has_capability(CAP_SYS_RESOURCE) || is_open(7),
+        |_| (),
+    );
+    // Nobody may, and is told what to do; the tracker serves all the same.
+    wants_priority("", is_open(7), |command| {
+        command.uid(USER).gid(GROUP);
+    });
+}

@@ -82,6 +82,7 @@ fn read_root(root: &mut Section<'_>, config: &mut Config) {
     root.choice("dialect", &dialects, &mut config.dialect);
     root.addresses("metrics_addr", &mut config.metrics_addr);
     root.integer("shards", 0..=1024, &mut config.shards);
+    root.integer("realtime_priority", 0..=99, &mut config.realtime_priority);
     root.boolean("client_breakdown", &mut config.client_breakdown);
     super::identity::read(root, config);
 

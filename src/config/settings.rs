@@ -8,7 +8,7 @@ use super::hooks::HookConfig;
 use super::prefix::Prefix;
 use super::xdp::XdpMode;
 use super::{address, duration};
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, udp};
 use serde::Serialize;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -40,6 +40,9 @@ pub struct Config {
     /// How many shards (executors, each on a core of its own) to run. 0 to
     /// 1024, default 0: one per core the process may use.
     pub shards: usize,
+    /// The real-time priority (SCHED_FIFO) of the shards' threads: whatever has
+    /// none waits for them. 0 to 99, default 0: they have none.
+    pub realtime_priority: u8,
     /// Whether announces with `event=started` are counted by client. Default
     /// false.
     pub client_breakdown: bool,
@@ -333,6 +336,7 @@ impl Config {
             dialect: Dialect::Karuta,
             metrics_addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6880))],
             shards: 0,
+            realtime_priority: 0,
             client_breakdown: false,
             user: String::new(),
             group: String::new(),
@@ -396,8 +400,8 @@ impl Default for UdpConfig {
             default_numwant: 50,
             max_scrape_infohashes: 50,
             steering: Steering::Kernel,
-            max_packet_bytes_ipv4: 1452,
-            max_packet_bytes_ipv6: 1232,
+            max_packet_bytes_ipv4: udp::MAX_PACKET_BYTES_V4,
+            max_packet_bytes_ipv6: udp::MAX_PACKET_BYTES_V6,
             receive_buffer_bytes: 4 << 20,
             send_buffer_bytes: 4 << 20,
             xdp_interfaces: Vec::new(),

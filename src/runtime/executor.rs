@@ -83,14 +83,43 @@ pub fn probe() -> Result<(), Unsupported> {
     sys::probe::io_uring().map_err(Unsupported::IoUring)
 }
 
-/// Starts a thread with an executor that runs one future, pinned to `cpu` if
-/// given.
+/// How a thread runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// The core that it stays on; `None` for all that the process may use.
+    pub cpu: Option<usize>,
+    /// Its real-time priority, 1 to 99; 0 for none.
+    pub realtime_priority: u8,
+}
+
+impl Place {
+    /// Takes it, as far as the host lets this thread.
+    fn take(self) {
+        if let Some(cpu) = self.cpu
+            && let Err(error) = sys::cpu::pin(cpu)
+        {
+            log::warn!("cannot pin a shard to core {cpu}: {error}; it runs unpinned");
+        }
+        let priority = self.realtime_priority;
+        if priority > 0
+            && let Err(error) = sys::cpu::take_real_time(priority)
+        {
+            log::warn!(
+                "realtime_priority: a shard cannot have {priority}: {error}; it runs without. Raise \
+                 the limit (ulimit -r, or LimitRTPRIO= and RestrictRealtime=no in the systemd unit) \
+                 or give the program CAP_SYS_NICE"
+            );
+        }
+    }
+}
+
+/// Starts a thread with an executor that runs one future.
 ///
 /// # Errors
 /// Those of glommio at start.
 pub fn spawn<F, T>(
     name: &str,
-    cpu: Option<usize>,
+    place: Place,
     task: impl FnOnce() -> F + Send + 'static,
 ) -> Result<ExecutorJoinHandle<T>, glommio::GlommioError<()>>
 where
@@ -104,11 +133,7 @@ where
         .io_memory(IO_MEMORY_BYTES)
         .preempt_timer(PREEMPT_TIMER)
         .spawn(move || async move {
-            if let Some(cpu) = cpu
-                && let Err(error) = sys::cpu::pin(cpu)
-            {
-                log::warn!("cannot pin a shard to core {cpu}: {error}; it runs unpinned");
-            }
+            place.take();
             task().await
         })
 }

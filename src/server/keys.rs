@@ -63,7 +63,10 @@ section!(
         announce_interval, min_announce_interval, announce_interval_spread, dialect,
         client_breakdown, state_interval
     ],
-    restart: [metrics_addr, shards, user, group, chroot, state_file, opentracker_state_file],
+    restart: [
+        metrics_addr, shards, realtime_priority, user, group, chroot, state_file,
+        opentracker_state_file
+    ],
     no_effect: [],
     // The frontends, the storage and the hooks follow below; notices are no key.
     apart: [http, udp, storage, prehooks, posthooks, notices],

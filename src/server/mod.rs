@@ -110,7 +110,7 @@ impl Tracker {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         executor::probe().map_err(|reason| StartError(reason.to_string()))?;
         sys::probe::raise_open_files();
-        let cores = Cores::find(config.shards)?;
+        let cores = Cores::find(config)?;
         let shards = cores.shards;
         let seeds = Seeds::draw(shards)?;
         let owners = OwnerMap::new(seeds.owner_key, shards);

@@ -4,6 +4,7 @@ use super::settings::Settings;
 use super::sockets::Sockets;
 use super::xdp::Frames;
 use super::{StartError, out_of};
+use crate::config::Config;
 use crate::frontend::desk::Desk;
 use crate::frontend::http::HttpFrontend;
 use crate::frontend::udp::UdpFrontend;
@@ -11,7 +12,7 @@ use crate::frontend::update::ShardUpdate;
 use crate::frontend::worker::{Stop, TICK, Worker};
 use crate::hook::Plan;
 use crate::runtime::clock::Clock;
-use crate::runtime::executor;
+use crate::runtime::executor::{self, Place};
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::mesh::{self, Bell, Port};
 use crate::runtime::reactor::Reactor;
@@ -30,15 +31,18 @@ pub(super) struct Cores {
     /// How many.
     pub shards: usize,
     allowed: Vec<usize>,
+    realtime_priority: u8,
 }
 
 impl Cores {
     /// As many shards as were asked for; with 0 one for each core that the
-    /// process may use.
+    /// process may use. Called before root is given up, for their priority.
     ///
     /// # Errors
     /// More shards than can be.
-    pub fn find(asked: usize) -> Result<Self, StartError> {
+    pub fn find(config: &Config) -> Result<Self, StartError> {
+        let asked = config.shards;
+        sys::cpu::allow_real_time(config.realtime_priority);
         let allowed = sys::cpu::allowed().unwrap_or_default();
         let usable = sys::cpu::quota().map_or(allowed.len(), |quota| quota.min(allowed.len()));
         let shards = if asked == 0 { usable.max(1) } else { asked };
@@ -48,13 +52,20 @@ impl Cores {
                 OwnerMap::MAX_SHARDS
             )));
         }
-        Ok(Self { shards, allowed })
+        Ok(Self {
+            shards,
+            allowed,
+            realtime_priority: config.realtime_priority,
+        })
     }
 
-    /// The core of a shard; with more shards than cores they take turns.
-    fn core(&self, shard: usize) -> Option<usize> {
-        let at = shard.checked_rem(self.allowed.len())?;
-        self.allowed.get(at).copied()
+    /// Where a shard runs; with more shards than cores they take turns.
+    fn place(&self, shard: usize) -> Place {
+        let at = shard.checked_rem(self.allowed.len());
+        Place {
+            cpu: at.and_then(|at| self.allowed.get(at).copied()),
+            realtime_priority: self.realtime_priority,
+        }
     }
 }
 
@@ -158,19 +169,15 @@ impl Start<'_> {
                 mailbox,
                 pass_nanoseconds: 0,
             };
-            start(worker, self.cores.core(id), ending.clone())?;
+            start(worker, self.cores.place(id), ending.clone())?;
         }
         Ok(Running { mailboxes, ended })
     }
 }
 
-fn start(
-    worker: Worker,
-    core: Option<usize>,
-    ending: Sender<io::Result<()>>,
-) -> Result<(), StartError> {
+fn start(worker: Worker, place: Place, ending: Sender<io::Result<()>>) -> Result<(), StartError> {
     let id = worker.shard.id();
-    executor::spawn(&format!("shard-{id}"), core, move || async move {
+    executor::spawn(&format!("shard-{id}"), place, move || async move {
         let mailbox = worker.mailbox.clone();
         let result = worker.run().await;
         mailbox.close();

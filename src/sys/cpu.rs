@@ -1,5 +1,6 @@
-//! Which cores the process may use, and staying on one.
+//! Which cores the process may use, staying on one, and going before others.
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::io;
@@ -33,6 +34,50 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Raises the process's limit on real-time priorities (RLIMIT_RTPRIO) to this
+/// one where it may, so that its threads can take it when it is root no more.
+pub fn allow_real_time(priority: u8) {
+    let priority = u64::from(priority);
+    let is_less = |bound: Option<u64>| bound.is_some_and(|bound| bound < priority);
+    let mut limit = getrlimit(Resource::Rtprio);
+    if is_less(limit.current) {
+        limit.current = Some(priority);
+        if is_less(limit.maximum) {
+            limit.maximum = Some(priority);
+        }
+        // Without it, taking the priority fails and says so.
+        let _ = setrlimit(Resource::Rtprio, limit);
+    }
+}
+
+/// Gives the calling thread a real-time priority (SCHED_FIFO), 1 to 99: threads
+/// without one wait on its core until it has nothing to do. Threads that it
+/// starts have none.
+///
+/// # Errors
+/// Those of `sched_setscheduler(2)`: EPERM where RLIMIT_RTPRIO is lower, without
+/// CAP_SYS_NICE.
+pub fn take_real_time(priority: u8) -> io::Result<()> {
+    // SAFETY: all-zero bytes are valid: integers.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = libc::c_int::from(priority);
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // The call itself, as not every C library has a function for it.
+    // SAFETY: the kernel reads the parameters, which live until it returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            policy,
+            &raw const parameters,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn quota_under(root: &Path, own: &str) -> Option<usize> {
@@ -119,6 +164,23 @@ mod tests {
             let first = allowed().expect("mask")[0];
             pin(first).expect("pin");
             assert_eq!(allowed().expect("mask"), [first]);
+        })
+        .join()
+        .expect("thread");
+    }
+    #[test]
+    fn a_priority_is_had_or_refused() {
+        std::thread::spawn(|| {
+            allow_real_time(1);
+            match take_real_time(1) {
+                Ok(()) => {
+                    // SAFETY: no memory is involved.
+                    let policy = unsafe { libc::sched_getscheduler(0) };
+                    assert_eq!(policy, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK);
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+            }
+            assert!(take_real_time(100).is_err(), "99 is the highest");
         })
         .join()
         .expect("thread");
