@@ -362,6 +362,7 @@ fn what_needs_a_restart_is_named_each_time_and_left() {
     for _ in 0..3 {
         let report = reload(&server, |config| {
             config.shards = 5;
+            config.realtime_priority = 1;
             config.metrics_addr = vec!["127.0.0.1:1".parse().expect("an address")];
             config.storage.config.peer_ids = true;
             config.user = "daemon".into();

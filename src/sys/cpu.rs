@@ -36,6 +36,16 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Lets the calling thread run wherever the process's first thread may, however
+/// the thread that started it is pinned.
+///
+/// # Errors
+/// Those of `sched_getaffinity(2)` and `sched_setaffinity(2)`.
+pub fn unpin() -> io::Result<()> {
+    let set = sched_getaffinity(Some(rustix::process::getpid()))?;
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// Raises the process's limit on real-time priorities (RLIMIT_RTPRIO) to this
 /// one where it may, so that its threads can take it when it is root no more.
 pub fn allow_real_time(priority: u8) {
@@ -164,6 +174,9 @@ mod tests {
             let first = allowed().expect("mask")[0];
             pin(first).expect("pin");
             assert_eq!(allowed().expect("mask"), [first]);
+            // As the test's process is not pinned to less than it was given.
+            unpin().expect("unpin");
+            assert!(allowed().expect("mask").contains(&first));
         })
         .join()
         .expect("thread");

@@ -10,12 +10,17 @@
 //! given back to the kernel at once.
 //!
 //! The first of some [`Regions`] asks for nothing: a small tracker stays small.
+//! While one fills, a thread beside prepares the next: it takes the kernel 0.2
+//! ms to clear 2 MB, and on a virtual machine whose host must first find them 4.
 
+use super::cpu;
 use super::mapping::Mapping;
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::thread;
 
 /// Bytes of a region, and its alignment: a huge page of all 64-bit processors
 /// with pages of 4 kB.
@@ -26,6 +31,12 @@ const ALIGNMENT: usize = 64;
 
 /// The largest value, so that a region has room for a few.
 const MAX_BYTES: usize = REGION_BYTES / 32;
+
+/// Of the thread that prepares a region, which does next to nothing.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// The niceness of a thread that everything else goes before.
+const LEAST_PRIORITY: i32 = 19;
 
 /// As `Box`, from [`Regions`], which want it back: dropped, it keeps its place
 /// for ever. `T: Copy`, as nothing is dropped in it.
@@ -68,6 +79,8 @@ pub struct Regions<T> {
     /// The one empty region that is kept, so that a table that wavers maps
     /// nothing.
     spare: Option<usize>,
+    /// Brings the mapping of the next region, if one is being prepared.
+    next: Option<Receiver<Mapping>>,
     kind: PhantomData<T>,
 }
 
@@ -86,6 +99,7 @@ impl<T> Default for Regions<T> {
             roomy: Vec::new(),
             first_roomy: 0,
             spare: None,
+            next: None,
             kind: PhantomData,
         }
     }
@@ -128,11 +142,15 @@ impl<T: Copy> Regions<T> {
         if region.free.is_empty() && usize::from(region.begun) == Self::PLACES {
             self.roomy[at / 64] &= !(1 << (at % 64));
         }
+        let half_full = region.free.is_empty() && usize::from(region.begun) == Self::PLACES / 2;
+        let begin = region.mapping.start();
+        let offset = ALIGNMENT + usize::from(place) * Self::STEP;
         if self.spare == Some(at) {
             self.spare = None;
         }
-        let begin = region.mapping.start();
-        let offset = ALIGNMENT + usize::from(place) * Self::STEP;
+        if half_full && self.next.is_none() && self.is_last_with_room(at) {
+            self.next = prepare();
+        }
         // SAFETY: less than `PLACES` steps behind the first place, so within
         // the mapping.
         Some(unsafe { begin.byte_add(offset) }.cast())
@@ -148,9 +166,33 @@ impl<T: Copy> Regions<T> {
         None
     }
 
+    fn is_last_with_room(&self, at: usize) -> bool {
+        let word = self.roomy.get(at / 64).copied().unwrap_or(0);
+        let others = self.roomy.get(at / 64 + 1..).unwrap_or_default();
+        word >> (at % 64) == 1 && others.iter().all(|word| *word == 0)
+    }
+
     /// A new region at the lowest index that is free.
     fn map(&mut self) -> Option<usize> {
-        let mapping = Mapping::aligned(REGION_BYTES).ok()?;
+        let prepared = match self.next.as_ref().map(Receiver::try_recv) {
+            // Not ready yet: for the next time.
+            Some(Err(TryRecvError::Empty)) => None,
+            Some(ended) => {
+                self.next = None;
+                ended.ok()
+            }
+            None => None,
+        };
+        let mapping = match prepared {
+            Some(mapping) => mapping,
+            None => {
+                let mapping = Mapping::aligned(REGION_BYTES).ok()?;
+                if !self.regions.is_empty() {
+                    mapping.ask_for_huge_pages();
+                }
+                mapping
+            }
+        };
         let at = match self.regions.iter().position(Option::is_none) {
             Some(at) => at,
             None => {
@@ -159,9 +201,6 @@ impl<T: Copy> Regions<T> {
                 self.regions.len() - 1
             }
         };
-        if at > 0 {
-            mapping.ask_for_huge_pages();
-        }
         // SAFETY: a region begins with four bytes for this, and is aligned.
         unsafe { mapping.start().cast::<u32>().write(at as u32) };
         self.regions[at] = Some(Region {
@@ -208,6 +247,26 @@ impl<T: Copy> Regions<T> {
         }
         self.roomy.truncate(self.regions.len().div_ceil(64));
     }
+}
+
+/// Has a thread beside map a region and touch it. `None` where there can be no
+/// thread: then it is mapped when it is wanted.
+fn prepare() -> Option<Receiver<Mapping>> {
+    let (sender, receiver) = bounded(1);
+    let work = move || {
+        // Where the process may run, behind everything else: not before the
+        // shard that started it.
+        let _ = cpu::unpin();
+        let _ = rustix::process::setpriority_process(None, LEAST_PRIORITY);
+        if let Ok(mut mapping) = Mapping::aligned(REGION_BYTES) {
+            mapping.ask_for_huge_pages();
+            mapping.touch();
+            let _ = sender.send(mapping);
+        }
+    };
+    let thread = thread::Builder::new().name("memory".into());
+    thread.stack_size(STACK_BYTES).spawn(work).ok()?;
+    Some(receiver)
 }
 
 impl<T> Drop for Regions<T> {

@@ -3,6 +3,9 @@
 use std::io;
 use std::ptr::{self, NonNull};
 
+/// No page is smaller.
+const LEAST_PAGE_BYTES: usize = 4096;
+
 /// A mapping, to read and write, unmapped when dropped.
 pub(super) struct Mapping {
     start: NonNull<u8>,
@@ -73,6 +76,15 @@ impl Mapping {
     /// Its first byte.
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// Has the kernel find its memory now, page by page, rather than when it is
+    /// used.
+    pub(super) fn touch(&mut self) {
+        for offset in (0..self.bytes).step_by(LEAST_PAGE_BYTES) {
+            // SAFETY: inside the mapping, which nobody else has; zeros it has.
+            unsafe { self.start.byte_add(offset).write_volatile(0) };
+        }
     }
 
     /// Its length.

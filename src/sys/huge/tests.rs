@@ -127,3 +127,44 @@ fn all_but_the_first_region_ask_for_huge_pages() {
     let asked = |at: usize| asks_for_huge_pages(std::ptr::from_ref::<Value>(&boxes[at]).addr());
     assert_eq!((asked(0), asked(PLACES)), (Some(false), Some(true)));
 }
+
+#[test]
+fn the_next_region_is_prepared_while_one_fills() {
+    let mut regions = Regions::default();
+    let half: Vec<_> = (0..PLACES / 2 - 1)
+        .map(|at| regions.put(value(at)))
+        .collect();
+    assert!(regions.next.is_none());
+    let middle = regions.put(value(7));
+    let next = regions.next.take().expect("a thread");
+    let mapping = next.recv().expect("a region");
+    let start = mapping.start().addr().get();
+    assert_eq!(start % REGION_BYTES, 0);
+    if let Some(asked) = asks_for_huge_pages(start) {
+        assert!(asked || !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists());
+    }
+    // It is used, once; without it there is another.
+    let (sender, receiver) = bounded(1);
+    sender.send(mapping).expect("room");
+    regions.next = Some(receiver);
+    let rest: Vec<_> = (0..3 * PLACES).map(|at| regions.put(value(at))).collect();
+    let place = |value: &HugeBox<Value>| std::ptr::from_ref::<Value>(value).addr();
+    let first = PLACES - PLACES / 2;
+    assert_eq!(place(&rest[first]), start + ALIGNMENT);
+    assert_ne!(
+        place(&rest[first + PLACES]) / REGION_BYTES,
+        start / REGION_BYTES
+    );
+    let boxes = half.into_iter().chain([middle]).chain(rest);
+    boxes.for_each(|value| regions.give(value));
+}
+
+#[test]
+fn without_a_thread_regions_are_mapped_all_the_same() {
+    let mut regions = Regions::default();
+    let (_, receiver) = bounded(1);
+    regions.next = Some(receiver);
+    let values: Vec<_> = (0..2 * PLACES).map(|at| regions.put(value(at))).collect();
+    assert_eq!(mapped(&regions), 2);
+    values.into_iter().for_each(|value| regions.give(value));
+}
