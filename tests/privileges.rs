@@ -330,14 +330,11 @@ fn shards_have_the_priority_that_they_may() {
     if !is_root() {
         return;
     }
-    wants_priority("", has_capability(CAP_SYS_NICE) || is_open(7), |_| ());
+    let raised = has_capability(CAP_SYS_RESOURCE) || is_open(7);
+    wants_priority("", has_capability(CAP_SYS_NICE) || raised, |_| ());
     // Who gives up root has raised the limit before.
     let user = format!("user: '{USER}'\ngroup: '{GROUP}'\n");
-    wants_priority(
-        &user,
-        has_capability(CAP_SYS_RESOURCE) || is_open(7),
-        |_| (),
-    );
+    wants_priority(&user, raised, |_| ());
     // Nobody may, and is told what to do; the tracker serves all the same.
     wants_priority("", is_open(7), |command| {
         command.uid(USER).gid(GROUP);

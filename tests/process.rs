@@ -258,6 +258,18 @@ fn it_stops_in_the_middle_of_a_reload() {
 }
 
 #[test]
+fn shards_that_would_keep_each_other_from_running_are_refused() {
+    let folder = Folder::new();
+    let text = "shards: 1024\nrealtime_priority: 1\nmetrics_addr: ''\nudp: {addr: 127.0.0.1:0}\n";
+    let file = folder.file("crowd.yaml", text);
+    let output = once(program().arg("--config").arg(file));
+    refused(
+        &output,
+        &["realtime_priority: 1024 shards on ", "lower shards to "],
+    );
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let folder = Folder::new();
     let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");

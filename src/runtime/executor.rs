@@ -107,7 +107,8 @@ impl Place {
             log::warn!(
                 "realtime_priority: a shard cannot have {priority}: {error}; it runs without. Raise \
                  the limit (ulimit -r, or LimitRTPRIO= and RestrictRealtime=no in the systemd unit) \
-                 or give the program CAP_SYS_NICE"
+                 or give the program CAP_SYS_NICE; a container's seccomp profile must allow \
+                 sched_setscheduler"
             );
         }
     }

@@ -110,6 +110,7 @@ impl Tracker {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         executor::probe().map_err(|reason| StartError(reason.to_string()))?;
         sys::probe::raise_open_files();
+        sys::cpu::allow_real_time(config.realtime_priority);
         let cores = Cores::find(config)?;
         let shards = cores.shards;
         let seeds = Seeds::draw(shards)?;

@@ -36,13 +36,12 @@ pub(super) struct Cores {
 
 impl Cores {
     /// As many shards as were asked for; with 0 one for each core that the
-    /// process may use. Called before root is given up, for their priority.
+    /// process may use.
     ///
     /// # Errors
-    /// More shards than can be.
+    /// More shards than can be, or, with a real-time priority, than cores.
     pub fn find(config: &Config) -> Result<Self, StartError> {
         let asked = config.shards;
-        sys::cpu::allow_real_time(config.realtime_priority);
         let allowed = sys::cpu::allowed().unwrap_or_default();
         let usable = sys::cpu::quota().map_or(allowed.len(), |quota| quota.min(allowed.len()));
         let shards = if asked == 0 { usable.max(1) } else { asked };
@@ -50,6 +49,13 @@ impl Cores {
             return Err(StartError(format!(
                 "shards: {shards} is more than {}",
                 OwnerMap::MAX_SHARDS
+            )));
+        }
+        let cores = allowed.len();
+        if config.realtime_priority > 0 && cores > 0 && shards > cores {
+            return Err(StartError(format!(
+                "realtime_priority: {shards} shards on {cores} cores would keep each other from \
+                 running; lower shards to {cores}, or remove realtime_priority"
             )));
         }
         Ok(Self {

@@ -201,6 +201,7 @@ pub struct Totals {
     pub leechers: u64,
     /// Downloads counted since the start, those of removed swarms included.
     pub downloads: u64,
-    /// Heap bytes, about.
+    /// Bytes of memory, about, without the free room of regions
+    /// ([`crate::sys::huge`]).
     pub bytes: u64,
 }

@@ -71,7 +71,7 @@ impl<P: StoredPeer> Pools<P> {
         self.pools[usize::from(class)].chunk_mut(handle)
     }
 
-    /// Bytes on the heap.
+    /// Bytes of memory, without the free room of regions.
     pub(super) fn bytes(&self) -> usize {
         self.pools.iter().map(Pool::bytes).sum()
     }
@@ -167,6 +167,7 @@ impl<P: StoredPeer> Pool<P> {
             self.first_roomy += 1;
         }
         let at = self.pages.len();
+        assert!(at < 1 << (32 - CHUNK_BITS), "64 GB of swarms of one size");
         self.pages.push(None);
         self.uses.push(Use::default());
         if at.is_multiple_of(64) {
@@ -212,8 +213,9 @@ fn split(handle: u32) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::peer::{Peer4, Peer6WithId};
+    use super::super::peer::{Peer4, Peer4WithId, Peer6, Peer6WithId};
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn classes_fit() {
@@ -224,31 +226,45 @@ mod tests {
         }
     }
 
-    fn peer(n: u16) -> Peer4 {
-        Peer4::new([127, 0, 0, 1].into(), n)
-    }
-
-    #[test]
-    fn chunks_do_not_overlap_and_pages_go_back() {
-        let mut pools = Pools::<Peer4>::new();
+    /// Two full pages of each class and one chunk more, all of them in use.
+    fn check<P: StoredPeer>(ip: P::Ip) {
+        let mut pools = Pools::<P>::new();
         let empty = pools.bytes();
         let mut taken = Vec::new();
-        for n in 1..=5000u16 {
-            let class = n % 24;
-            let handle = pools.take(class);
-            pools.chunk_mut(class, handle).fill(peer(n));
-            taken.push((class, handle, n));
+        for class in 0..CLASSES.len() as u16 {
+            let pool = &pools.pools[usize::from(class)];
+            let (size, chunks) = (pool.size, pool.chunks);
+            // Nothing is left that would hold a chunk more, if there may be more.
+            let room = PAGE_BYTES / size_of::<P>() - chunks * size;
+            assert!(room < size || chunks == 1 << CHUNK_BITS);
+            for _ in 0..2 * chunks + 1 {
+                let peer = P::new(ip, taken.len() as u16 | 1 << 15);
+                let handle = pools.take(class);
+                pools.chunk_mut(class, handle).fill(peer);
+                taken.push((class, handle, peer));
+            }
+            assert_eq!(pools.pools[usize::from(class)].live, 3);
         }
         let full = pools.bytes();
-        for (class, handle, n) in &taken {
+        for (class, handle, peer) in &taken {
             let chunk = pools.chunk(*class, *handle);
             assert_eq!(chunk.len(), class_size(*class));
-            assert!(chunk.iter().all(|found| *found == peer(*n)));
+            assert!(chunk.iter().all(|found| found == peer));
         }
         for (class, handle, _) in taken {
             pools.give(class, handle);
         }
-        assert!(full > 100 * 5000 && pools.bytes() < full / 50 + empty);
+        assert!(pools.pools.iter().all(|pool| pool.live == 0));
+        assert!(full > 24 * 3 * PAGE_BYTES * 9 / 10 && pools.bytes() < full / 50 + empty);
+    }
+
+    #[test]
+    fn chunks_do_not_overlap_and_pages_go_back() {
+        let ip = Ipv4Addr::LOCALHOST;
+        check::<Peer4>(ip);
+        check::<Peer4WithId>(ip);
+        check::<Peer6>(ip.to_ipv6_mapped());
+        check::<Peer6WithId>(ip.to_ipv6_mapped());
     }
 
     #[test]

@@ -95,7 +95,7 @@ where
         self.len
     }
 
-    /// Bytes on the heap.
+    /// Bytes of memory, without the free room of regions.
     pub(super) fn bytes(&self) -> usize {
         self.blocks * size_of::<Block<E, GROUPS>>()
             + self.segments.capacity() * size_of::<Segment<E, GROUPS, BLOCKS, M>>()

@@ -7,11 +7,13 @@
 //! entry of the processor's translation buffer instead of 512. The general
 //! allocator's heaps never get huge pages unless the host gives them to
 //! everyone, as they grow by 4 kB at a time. And what becomes empty here is
-//! given back to the kernel at once.
+//! given back to the kernel at once, but for one region.
 //!
-//! The first of some [`Regions`] asks for nothing: a small tracker stays small.
-//! While one fills, a thread beside prepares the next: it takes the kernel 0.2
-//! ms to clear 2 MB, and on a virtual machine whose host must first find them 4.
+//! The first of some [`Regions`] is smaller and asks for nothing: a small
+//! tracker stays small.
+//! Before the last one is full a thread beside prepares the next: it takes the
+//! kernel 0.2 ms to clear 2 MB, and on a virtual machine whose host must first
+//! find them 4. So at most two regions have nothing in them: 4 MB.
 
 use super::cpu;
 use super::mapping::Mapping;
@@ -34,9 +36,6 @@ const MAX_BYTES: usize = REGION_BYTES / 32;
 
 /// Of the thread that prepares a region, which does next to nothing.
 const STACK_BYTES: usize = 64 * 1024;
-
-/// The niceness of a thread that everything else goes before.
-const LEAST_PRIORITY: i32 = 19;
 
 /// As `Box`, from [`Regions`], which want it back: dropped, it keeps its place
 /// for ever. `T: Copy`, as nothing is dropped in it.
@@ -79,6 +78,8 @@ pub struct Regions<T> {
     /// The one empty region that is kept, so that a table that wavers maps
     /// nothing.
     spare: Option<usize>,
+    /// Free places of all regions.
+    room: usize,
     /// Brings the mapping of the next region, if one is being prepared.
     next: Option<Receiver<Mapping>>,
     kind: PhantomData<T>,
@@ -86,6 +87,8 @@ pub struct Regions<T> {
 
 struct Region {
     mapping: Mapping,
+    /// How many places it has.
+    places: u16,
     /// How many places, from the first on, have been used so far.
     begun: u16,
     /// Those of them that are free again.
@@ -99,6 +102,7 @@ impl<T> Default for Regions<T> {
             roomy: Vec::new(),
             first_roomy: 0,
             spare: None,
+            room: 0,
             next: None,
             kind: PhantomData,
         }
@@ -110,6 +114,10 @@ impl<T: Copy> Regions<T> {
     const STEP: usize = size_of::<T>().next_multiple_of(ALIGNMENT);
     /// Places of a region.
     const PLACES: usize = (REGION_BYTES - ALIGNMENT) / Self::STEP;
+    /// Places of the first one: 256 kB or so.
+    const FIRST_PLACES: usize = Self::PLACES / 8;
+    /// When there is room for no more than so many, the next is prepared.
+    const FEW: usize = Self::PLACES / 16;
 
     /// Moves a value into a region. As `Box::new` it ends the process when
     /// there is no memory.
@@ -139,16 +147,16 @@ impl<T: Copy> Regions<T> {
             region.begun += 1;
             region.begun - 1
         });
-        if region.free.is_empty() && usize::from(region.begun) == Self::PLACES {
+        if region.free.is_empty() && region.begun == region.places {
             self.roomy[at / 64] &= !(1 << (at % 64));
         }
-        let half_full = region.free.is_empty() && usize::from(region.begun) == Self::PLACES / 2;
         let begin = region.mapping.start();
         let offset = ALIGNMENT + usize::from(place) * Self::STEP;
         if self.spare == Some(at) {
             self.spare = None;
         }
-        if half_full && self.next.is_none() && self.is_last_with_room(at) {
+        self.room -= 1;
+        if self.room == Self::FEW && self.next.is_none() {
             self.next = prepare();
         }
         // SAFETY: less than `PLACES` steps behind the first place, so within
@@ -166,12 +174,6 @@ impl<T: Copy> Regions<T> {
         None
     }
 
-    fn is_last_with_room(&self, at: usize) -> bool {
-        let word = self.roomy.get(at / 64).copied().unwrap_or(0);
-        let others = self.roomy.get(at / 64 + 1..).unwrap_or_default();
-        word >> (at % 64) == 1 && others.iter().all(|word| *word == 0)
-    }
-
     /// A new region at the lowest index that is free.
     fn map(&mut self) -> Option<usize> {
         let prepared = match self.next.as_ref().map(Receiver::try_recv) {
@@ -183,15 +185,21 @@ impl<T: Copy> Regions<T> {
             }
             None => None,
         };
+        let is_first = self.regions.is_empty();
         let mapping = match prepared {
             Some(mapping) => mapping,
             None => {
                 let mapping = Mapping::aligned(REGION_BYTES).ok()?;
-                if !self.regions.is_empty() {
+                if !is_first {
                     mapping.ask_for_huge_pages();
                 }
                 mapping
             }
+        };
+        let places = if is_first {
+            Self::FIRST_PLACES
+        } else {
+            Self::PLACES
         };
         let at = match self.regions.iter().position(Option::is_none) {
             Some(at) => at,
@@ -205,11 +213,13 @@ impl<T: Copy> Regions<T> {
         unsafe { mapping.start().cast::<u32>().write(at as u32) };
         self.regions[at] = Some(Region {
             mapping,
+            places: places as u16,
             begun: 0,
             free: Vec::new(),
         });
         self.roomy[at / 64] |= 1 << (at % 64);
         self.first_roomy = self.first_roomy.min(at / 64);
+        self.room += places;
         Some(at)
     }
 
@@ -229,6 +239,7 @@ impl<T: Copy> Regions<T> {
             return;
         }
         region.free.push(((offset - ALIGNMENT) / Self::STEP) as u16);
+        self.room += 1;
         self.roomy[at / 64] |= 1 << (at % 64);
         self.first_roomy = self.first_roomy.min(at / 64);
         if region.free.len() < usize::from(region.begun) {
@@ -240,8 +251,12 @@ impl<T: Copy> Regions<T> {
         };
         self.spare = Some(spare.min(at));
         let gone = spare.max(at);
-        self.regions[gone] = None;
+        if let Some(region) = self.regions[gone].take() {
+            self.room -= usize::from(region.places);
+        }
         self.roomy[gone / 64] &= !(1 << (gone % 64));
+        // With a whole region empty nobody waits for another.
+        self.next = None;
         while let Some(None) = self.regions.last() {
             self.regions.pop();
         }
@@ -254,13 +269,9 @@ impl<T: Copy> Regions<T> {
 fn prepare() -> Option<Receiver<Mapping>> {
     let (sender, receiver) = bounded(1);
     let work = move || {
-        // Where the process may run, behind everything else: not before the
-        // shard that started it.
+        // Else it would take its time from the shard that started it.
         let _ = cpu::unpin();
-        let _ = rustix::process::setpriority_process(None, LEAST_PRIORITY);
-        if let Ok(mut mapping) = Mapping::aligned(REGION_BYTES) {
-            mapping.ask_for_huge_pages();
-            mapping.touch();
+        if let Ok(mapping) = Mapping::touched(REGION_BYTES) {
             let _ = sender.send(mapping);
         }
     };

@@ -15,7 +15,7 @@ pub(super) struct Mapping {
 // SAFETY: a mapping is memory without a thread of its own; who may touch what
 // of it is held by those who map it.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; nothing here reads or writes it.
+// SAFETY: as above; what is shared, its address and length, does not change.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -73,18 +73,24 @@ impl Mapping {
         Ok(Self { start, bytes })
     }
 
+    /// As [`Mapping::aligned`], in huge pages where there are any, which the
+    /// kernel has found and cleared when this returns.
+    ///
+    /// # Errors
+    /// Those of `mmap`.
+    pub(super) fn touched(bytes: usize) -> io::Result<Self> {
+        let mapping = Self::aligned(bytes)?;
+        mapping.ask_for_huge_pages();
+        for offset in (0..bytes).step_by(LEAST_PAGE_BYTES) {
+            // SAFETY: inside the mapping, which nobody else knows of yet.
+            unsafe { mapping.start.byte_add(offset).write_volatile(0) };
+        }
+        Ok(mapping)
+    }
+
     /// Its first byte.
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
-    }
-
-    /// Has the kernel find its memory now, page by page, rather than when it is
-    /// used.
-    pub(super) fn touch(&mut self) {
-        for offset in (0..self.bytes).step_by(LEAST_PAGE_BYTES) {
-            // SAFETY: inside the mapping, which nobody else has; zeros it has.
-            unsafe { self.start.byte_add(offset).write_volatile(0) };
-        }
     }
 
     /// Its length.

@@ -21,7 +21,7 @@ where
     /// The first `count` are there. No vector: that would be one more load
     /// from memory in each lookup.
     blocks: [Option<M::Owned>; BLOCKS],
-    /// Blocks beyond, used at [`MAX_DEPTH`] only.
+    /// Blocks beyond, used at [`super::MAX_DEPTH`] only.
     more: Vec<M::Owned>,
 }
 

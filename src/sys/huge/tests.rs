@@ -6,6 +6,8 @@ use super::*;
 type Value = [u64; 640];
 
 const PLACES: usize = Regions::<Value>::PLACES;
+const FIRST: usize = Regions::<Value>::FIRST_PLACES;
+const FEW: usize = Regions::<Value>::FEW;
 
 fn value(number: usize) -> Value {
     [number as u64; 640]
@@ -18,7 +20,7 @@ fn mapped(regions: &Regions<Value>) -> usize {
 #[test]
 fn values_share_no_byte_and_begin_at_cache_lines() {
     let mut regions = Regions::default();
-    let mut boxes: Vec<_> = (0..3 * PLACES + 1)
+    let mut boxes: Vec<_> = (0..FIRST + 2 * PLACES + 1)
         .map(|number| regions.put(value(number)))
         .collect();
     assert_eq!(mapped(&regions), 4);
@@ -37,42 +39,45 @@ fn values_share_no_byte_and_begin_at_cache_lines() {
 #[test]
 fn the_lowest_region_fills_first_and_empty_ones_go() {
     let mut regions = Regions::default();
-    let mut boxes: Vec<_> = (0..200 * PLACES)
+    let mut boxes: Vec<_> = (0..FIRST + 72 * PLACES)
         .map(|number| Some(regions.put(value(number))))
         .collect();
+    assert_eq!(mapped(&regions), 73);
+    // Of the second region or a later one.
     let mut give = |regions: &mut Regions<Value>, region: usize, places: usize| {
-        for taken in &mut boxes[region * PLACES..][..places] {
+        for taken in &mut boxes[FIRST + (region - 1) * PLACES..][..places] {
             regions.give(taken.take().expect("not given back yet"));
         }
     };
     // One place each in two of them: the lower is used again.
-    give(&mut regions, 130, 1);
     give(&mut regions, 70, 1);
+    give(&mut regions, 66, 1);
     let again = regions.put(value(1));
     assert!(
-        regions.regions[70]
+        regions.regions[66]
             .as_ref()
             .expect("mapped")
             .free
             .is_empty()
     );
     // Of two empty ones the lower stays, and is the next to be used.
-    give(&mut regions, 199, PLACES);
+    give(&mut regions, 72, PLACES);
     give(&mut regions, 5, PLACES);
-    assert!(regions.regions.len() == 199 && mapped(&regions) == 199);
+    assert!(regions.regions.len() == 72 && mapped(&regions) == 72);
     assert_eq!(regions.spare, Some(5));
     give(&mut regions, 20, PLACES);
     assert!(regions.regions[20].is_none() && regions.regions[5].is_some());
     let next: Vec<_> = (0..PLACES + 1).map(|_| regions.put(value(2))).collect();
     assert_eq!(regions.spare, None);
-    let last = regions.regions[130].as_ref().expect("mapped");
+    let last = regions.regions[70].as_ref().expect("mapped");
     assert!(
         last.free.is_empty(),
         "then the place that was left in another"
     );
     // Full: the next comes where a region was unmapped.
     let more = regions.put(value(3));
-    assert!(regions.regions[20].is_some() && mapped(&regions) == 199);
+    assert!(regions.regions[20].is_some() && mapped(&regions) == 72);
+    assert_eq!(regions.room, room(&regions));
     for taken in next.into_iter().chain([again, more]) {
         regions.give(taken);
     }
@@ -80,6 +85,7 @@ fn the_lowest_region_fills_first_and_empty_ones_go() {
         regions.give(taken);
     }
     assert_eq!((mapped(&regions), regions.spare), (1, Some(0)));
+    assert_eq!(regions.room, FIRST);
 }
 
 /// A place of other regions is not handed out here, and a value stays where it
@@ -123,40 +129,56 @@ fn all_but_the_first_region_ask_for_huge_pages() {
         return;
     }
     let mut regions = Regions::default();
-    let boxes: Vec<_> = (0..2 * PLACES).map(|at| regions.put(value(at))).collect();
+    let boxes: Vec<_> = (0..FIRST + 1).map(|at| regions.put(value(at))).collect();
     let asked = |at: usize| asks_for_huge_pages(std::ptr::from_ref::<Value>(&boxes[at]).addr());
-    assert_eq!((asked(0), asked(PLACES)), (Some(false), Some(true)));
+    assert_eq!((asked(0), asked(FIRST)), (Some(false), Some(true)));
+}
+
+/// Free places, counted one by one.
+fn room(regions: &Regions<Value>) -> usize {
+    let of = |region: &Region| usize::from(region.places - region.begun) + region.free.len();
+    regions.regions.iter().flatten().map(of).sum()
 }
 
 #[test]
-fn the_next_region_is_prepared_while_one_fills() {
+fn the_next_region_is_prepared_before_the_last_is_full() {
     let mut regions = Regions::default();
-    let half: Vec<_> = (0..PLACES / 2 - 1)
-        .map(|at| regions.put(value(at)))
-        .collect();
+    let count = FIRST - FEW;
+    let mut boxes: Vec<_> = (1..count).map(|at| regions.put(value(at))).collect();
     assert!(regions.next.is_none());
-    let middle = regions.put(value(7));
-    let next = regions.next.take().expect("a thread");
-    let mapping = next.recv().expect("a region");
+    boxes.push(regions.put(value(0)));
+    let mapping = regions.next.take().expect("a thread").recv();
+    let mapping = mapping.expect("a region");
     let start = mapping.start().addr().get();
     assert_eq!(start % REGION_BYTES, 0);
-    if let Some(asked) = asks_for_huge_pages(start) {
-        assert!(asked || !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists());
+    if std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+        assert_eq!(asks_for_huge_pages(start), Some(true));
     }
-    // It is used, once; without it there is another.
+    // While it is not ready, others are mapped; then it is used, once.
     let (sender, receiver) = bounded(1);
-    sender.send(mapping).expect("room");
     regions.next = Some(receiver);
-    let rest: Vec<_> = (0..3 * PLACES).map(|at| regions.put(value(at))).collect();
+    boxes.extend((0..PLACES).map(|at| regions.put(value(at))));
+    assert_eq!((mapped(&regions), regions.room), (2, FEW));
+    sender.send(mapping).expect("room");
+    boxes.extend((0..2 * PLACES).map(|at| regions.put(value(at))));
     let place = |value: &HugeBox<Value>| std::ptr::from_ref::<Value>(value).addr();
-    let first = PLACES - PLACES / 2;
-    assert_eq!(place(&rest[first]), start + ALIGNMENT);
-    assert_ne!(
-        place(&rest[first + PLACES]) / REGION_BYTES,
-        start / REGION_BYTES
-    );
-    let boxes = half.into_iter().chain([middle]).chain(rest);
-    boxes.for_each(|value| regions.give(value));
+    assert_eq!(place(&boxes[FIRST + PLACES]), start + ALIGNMENT);
+    let later = place(&boxes[FIRST + 2 * PLACES]);
+    assert_ne!(later / REGION_BYTES, start / REGION_BYTES);
+    assert_eq!((regions.room, mapped(&regions)), (room(&regions), 4));
+    // What is prepared goes with the first empty region that does.
+    let (_sender, receiver) = bounded(1);
+    regions.next = Some(receiver);
+    for value in boxes.drain(FIRST..) {
+        regions.give(value);
+    }
+    assert!(regions.next.is_none());
+    assert_eq!((regions.room, mapped(&regions)), (PLACES, 2));
+    // And again one is prepared, although no place is used for the first time.
+    boxes.extend((0..PLACES - FEW).map(|at| regions.put(value(at))));
+    assert!(regions.next.is_some());
+    boxes.into_iter().for_each(|value| regions.give(value));
+    assert_eq!((regions.room, mapped(&regions)), (FIRST, 1));
 }
 
 #[test]
@@ -164,7 +186,7 @@ fn without_a_thread_regions_are_mapped_all_the_same() {
     let mut regions = Regions::default();
     let (_, receiver) = bounded(1);
     regions.next = Some(receiver);
-    let values: Vec<_> = (0..2 * PLACES).map(|at| regions.put(value(at))).collect();
+    let values: Vec<_> = (0..FIRST + 1).map(|at| regions.put(value(at))).collect();
     assert_eq!(mapped(&regions), 2);
     values.into_iter().for_each(|value| regions.give(value));
 }
