@@ -503,7 +503,7 @@ fn under_the_profile_for_containers_it_serves_and_without_io_uring_it_says_why_n
     let (status, log) = process.end();
     assert!(status.success(), "{log}");
     // Where the profile is in the way, not even root can have a priority.
-    let own = std::fs::read_to_string("/proc/self/status").expect("status");
+    let own = fs::read_to_string("/proc/self/status").expect("status");
     let capabilities = own.lines().find_map(|line| line.strip_prefix("CapEff:\t"));
     let capabilities = u64::from_str_radix(capabilities.expect("a line"), 16).expect("a number");
     const CAP_SYS_NICE: u32 = 23;
