@@ -10,10 +10,10 @@
 //! given back to the kernel at once, but for one region.
 //!
 //! The first of some [`Regions`] is smaller and asks for nothing: a small
-//! tracker stays small.
-//! Before the last one is full a thread beside prepares the next: it takes the
-//! kernel 0.2 ms to clear 2 MB, and on a virtual machine whose host must first
-//! find them 4. So at most two regions have nothing in them: 4 MB.
+//! tracker stays small. Before the last one is full a thread beside prepares
+//! the next: it takes the kernel 0.2 ms to clear 2 MB, and on a virtual machine
+//! whose host must first find them 4. So at most two regions have nothing in
+//! them: 4 MB.
 
 use super::cpu;
 use super::mapping::Mapping;
