@@ -258,10 +258,16 @@ fn sweeps(c: &mut Criterion) {
                 if fixture.store.totals().swarms == 0 {
                     fill(&mut fixture);
                 }
-                let before = clock.elapsed();
-                let report = fixture.store.sweep(all_due, 1000, &mut capacity);
-                took += clock.elapsed() - before;
-                assert!(report.expired_peers > 0, "a slice without peers");
+                loop {
+                    let before = clock.elapsed();
+                    let report = fixture.store.sweep(all_due, 1000, &mut capacity);
+                    if report.expired_peers > 0 {
+                        took += clock.elapsed() - before;
+                        break;
+                    }
+                    // The last one of a walk, which filling began in the midst of.
+                    assert!(report.wrapped, "a slice without peers");
+                }
             }
             took
         });
