@@ -19,6 +19,7 @@ use super::cpu;
 use super::mapping::Mapping;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use std::alloc::Layout;
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -71,10 +72,8 @@ pub struct Regions<T> {
     /// `None` where one was unmapped. A region begins with its index here, four
     /// bytes; its places come behind, from [`ALIGNMENT`] on.
     regions: Vec<Option<Region>>,
-    /// One bit for each region with room.
-    roomy: Vec<u64>,
-    /// No word of `roomy` before this one has a bit.
-    first_roomy: usize,
+    /// Which regions have room.
+    roomy: BTreeSet<usize>,
     /// The one empty region that is kept, so that a table that wavers maps
     /// nothing.
     spare: Option<usize>,
@@ -99,8 +98,7 @@ impl<T> Default for Regions<T> {
     fn default() -> Self {
         Self {
             regions: Vec::new(),
-            roomy: Vec::new(),
-            first_roomy: 0,
+            roomy: BTreeSet::new(),
             spare: None,
             room: 0,
             next: None,
@@ -138,8 +136,8 @@ impl<T: Copy> Regions<T> {
     /// A free place in the lowest region with room, so that the others drain;
     /// `None` without memory.
     fn take(&mut self) -> Option<NonNull<T>> {
-        let at = match self.lowest_with_room() {
-            Some(at) => at,
+        let at = match self.roomy.first() {
+            Some(at) => *at,
             None => self.map()?,
         };
         let region = self.regions.get_mut(at)?.as_mut()?;
@@ -148,7 +146,7 @@ impl<T: Copy> Regions<T> {
             region.begun - 1
         });
         if region.free.is_empty() && region.begun == region.places {
-            self.roomy[at / 64] &= !(1 << (at % 64));
+            self.roomy.remove(&at);
         }
         let begin = region.mapping.start();
         let offset = ALIGNMENT + usize::from(place) * Self::STEP;
@@ -162,16 +160,6 @@ impl<T: Copy> Regions<T> {
         // SAFETY: less than `PLACES` steps behind the first place, so within
         // the mapping.
         Some(unsafe { begin.byte_add(offset) }.cast())
-    }
-
-    fn lowest_with_room(&mut self) -> Option<usize> {
-        while let Some(word) = self.roomy.get(self.first_roomy) {
-            if *word != 0 {
-                return Some(self.first_roomy * 64 + word.trailing_zeros() as usize);
-            }
-            self.first_roomy += 1;
-        }
-        None
     }
 
     /// A new region at the lowest index that is free.
@@ -205,7 +193,6 @@ impl<T: Copy> Regions<T> {
             Some(at) => at,
             None => {
                 self.regions.push(None);
-                self.roomy.resize(self.regions.len().div_ceil(64), 0);
                 self.regions.len() - 1
             }
         };
@@ -217,8 +204,7 @@ impl<T: Copy> Regions<T> {
             begun: 0,
             free: Vec::new(),
         });
-        self.roomy[at / 64] |= 1 << (at % 64);
-        self.first_roomy = self.first_roomy.min(at / 64);
+        self.roomy.insert(at);
         self.room += places;
         Some(at)
     }
@@ -240,8 +226,7 @@ impl<T: Copy> Regions<T> {
         }
         region.free.push(((offset - ALIGNMENT) / Self::STEP) as u16);
         self.room += 1;
-        self.roomy[at / 64] |= 1 << (at % 64);
-        self.first_roomy = self.first_roomy.min(at / 64);
+        self.roomy.insert(at);
         if region.free.len() < usize::from(region.begun) {
             return;
         }
@@ -254,13 +239,12 @@ impl<T: Copy> Regions<T> {
         if let Some(region) = self.regions[gone].take() {
             self.room -= usize::from(region.places);
         }
-        self.roomy[gone / 64] &= !(1 << (gone % 64));
+        self.roomy.remove(&gone);
         // With a whole region empty nobody waits for another.
         self.next = None;
         while let Some(None) = self.regions.last() {
             self.regions.pop();
         }
-        self.roomy.truncate(self.regions.len().div_ceil(64));
     }
 }
 
